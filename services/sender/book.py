@@ -1,0 +1,337 @@
+"""The book in SQL: what became of claimed deliveries. Every entry names the claim's token and the state it leaves.
+
+The order that makes the book exact: intent on disk, then the dot on the wire, then the result on disk. So a row in
+`dot_intent` after a crash is the one, and the only one, of which nobody can tell whether the server has it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Boolean, Connection, bindparam, literal_column, or_, select, text, update
+
+from services.sender.counts import Changes, upsert
+from services.sender.outbox import Claimed
+from services.sender.states import DeliveryState, LogOutcome, Policy
+from services.sender.tables import IS_IN_PROGRESS, account_usage, deliveries, runs, send_logs, suppressions
+
+REPLY_TEXT_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """Asks for leave to write the final dot of a claimed delivery through an account."""
+
+    claimed: Claimed
+    account_id: str
+    worker: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an attempt came to: the state the delivery goes to, and the row for the log.
+
+    With state CLAIMED the worker keeps its claim, because it tries again at once: then `step` tells the tries apart.
+    """
+
+    claimed: Claimed
+    state: DeliveryState
+    outcome: LogOutcome
+    worker: str
+    account_id: str
+    stage: str
+    start_time: datetime
+    end_time: datetime
+    counted: bool = True
+    reply_code: int = 0
+    enhanced_code: str = ""
+    reply_text: str = ""
+    description: str = ""
+    next_attempt_time: datetime | None = None
+    possible_duplicate: bool = False
+    suppress: bool = False
+    step: str = "end"
+
+
+_now = bindparam("now", type_=deliveries.c.update_time.type)
+
+_IS_CLAIM = (
+    deliveries.c.id == bindparam("row"),
+    deliveries.c.token == bindparam("claim_token"),
+    text("deliveries.state = 'claimed'"),
+)
+# Checked at the last moment: whoever unsubscribed while the message was on its way to a server gets no dot.
+_IS_SUPPRESSED = (
+    select(literal_column("1"))
+    .select_from(suppressions)
+    .where(suppressions.c.address == deliveries.c.canonical)
+)
+_SET_INTENT = (
+    update(deliveries)
+    .where(*_IS_CLAIM, ~_IS_SUPPRESSED.exists())
+    .values(state=DeliveryState.DOT_INTENT.value, account_id=bindparam("account"), update_time=_now)
+)
+_SET_SUPPRESSED = (
+    update(deliveries)
+    .where(*_IS_CLAIM, _IS_SUPPRESSED.exists())
+    .values(
+        state=DeliveryState.SUPPRESSED.value,
+        state_reason="on the suppression list",
+        worker=None,
+        update_time=_now,
+    )
+)
+
+# A result may find its row already judged: a worker that was stopped for long, or a restore in between, turned the
+# intent into 'unknown' or put it back. The server's word is better than either, as long as nobody claimed it since.
+_LEAVES = {
+    True: text("deliveries.state IN ('claimed', 'dot_intent', 'unknown', 'pending')"),
+    False: text("deliveries.state IN ('claimed', 'dot_intent')"),
+}
+
+
+def _set_result(*, is_final_word: bool) -> Any:
+    return (
+        update(deliveries)
+        .where(
+            deliveries.c.id == bindparam("row"),
+            deliveries.c.token == bindparam("claim_token"),
+            deliveries.c.delivery_key == bindparam("key"),
+            _LEAVES[is_final_word],
+        )
+        .values(
+            state=bindparam("new_state"),
+            worker=bindparam("keeper"),
+            account_id=bindparam("account"),
+            attempt_count=deliveries.c.attempt_count + bindparam("counted"),
+            possible_duplicate=or_(deliveries.c.possible_duplicate, bindparam("flag", type_=Boolean())),
+            state_reason=bindparam("reason"),
+            reply_code=bindparam("code"),
+            enhanced_code=bindparam("enhanced"),
+            reply_text=bindparam("reply"),
+            update_time=_now,
+            next_attempt_time=bindparam("next", type_=deliveries.c.next_attempt_time.type),
+        )
+    )
+
+
+_SET_RESULT = _set_result(is_final_word=False)
+_SET_SENT = _set_result(is_final_word=True)
+
+
+def write_intents(connection: Connection, intents: Sequence[Intent], changes: Changes) -> frozenset[int]:
+    """Turn claims into intents. Return the ids of the rows that may be sent; for the others the claim is lost."""
+    granted = _update_each(
+        connection,
+        _SET_INTENT,
+        [
+            {
+                "row": one.claimed.id,
+                "claim_token": one.claimed.token,
+                "account": one.account_id,
+                "now": one.now,
+            }
+            for one in intents
+        ],
+    )
+    usage: dict[tuple[str, int], int] = {}
+    for one, is_granted in zip(intents, granted, strict=True):
+        if is_granted:
+            changes.add(one.claimed.run_id, DeliveryState.CLAIMED, DeliveryState.DOT_INTENT)
+            key = (one.account_id, int(one.now.timestamp()) // 60)
+            usage[key] = usage.get(key, 0) + 1
+        else:
+            values = {"row": one.claimed.id, "claim_token": one.claimed.token, "now": one.now}
+            suppressed = connection.execute(_SET_SUPPRESSED, values).rowcount
+            changes.add(one.claimed.run_id, DeliveryState.CLAIMED, DeliveryState.SUPPRESSED, suppressed)
+    if usage:
+        count_usage(connection, usage)
+    return frozenset(one.claimed.id for one, is_granted in zip(intents, granted, strict=True) if is_granted)
+
+
+def count_usage(connection: Connection, usage: dict[tuple[str, int], int]) -> None:
+    """Add messages per account and minute: what caps are checked against after a restart."""
+    statement = upsert(connection, account_usage)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["account_id", "minute"],
+            set_={"message_count": account_usage.c.message_count + statement.excluded.message_count},
+        ),
+        [
+            {"account_id": account_id, "minute": minute, "message_count": count}
+            for (account_id, minute), count in sorted(usage.items())
+        ],
+    )
+
+
+def write_results(connection: Connection, results: Sequence[Result], changes: Changes) -> frozenset[int]:
+    """Book what attempts came to, each with its row in the log. Return the ids of the rows that were still theirs."""
+    before = _states(connection, [one.claimed.id for one in results])
+    booked: set[int] = set()
+    for statement, is_sent in ((_SET_SENT, True), (_SET_RESULT, False)):
+        group = [one for one in results if (one.state is DeliveryState.SENT) is is_sent]
+        if not group:
+            continue
+        done = _update_each(connection, statement, [_result_values(one) for one in group])
+        for one, is_done in zip(group, done, strict=True):
+            if is_done:
+                booked.add(one.claimed.id)
+                changes.add(one.claimed.run_id, before[one.claimed.id], one.state)
+    _log(connection, [_log_row(one, lost=one.claimed.id not in booked) for one in results])
+    suppressed = [one for one in results if one.suppress and one.claimed.id in booked]
+    if suppressed:
+        connection.execute(
+            upsert(connection, suppressions).on_conflict_do_nothing(index_elements=["address"]),
+            [
+                {
+                    "address": one.claimed.canonical,
+                    "reason": f"refused for good: {one.reply_code} {one.reply_text}".strip()[:500],
+                    "create_time": one.end_time,
+                }
+                for one in suppressed
+            ],
+        )
+    return frozenset(booked)
+
+
+def _states(connection: Connection, ids: list[int]) -> dict[int, str]:
+    rows = connection.execute(select(deliveries.c.id, deliveries.c.state).where(deliveries.c.id.in_(ids)))
+    return {row.id: row.state for row in rows}
+
+
+def _result_values(one: Result) -> dict[str, Any]:
+    return {
+        "row": one.claimed.id,
+        "claim_token": one.claimed.token,
+        "key": one.claimed.delivery_key,
+        "new_state": one.state.value,
+        "keeper": one.worker if one.state is DeliveryState.CLAIMED else None,
+        "account": one.account_id,
+        "counted": int(one.counted),
+        "flag": one.possible_duplicate,
+        "reason": one.description[:REPLY_TEXT_LIMIT],
+        "code": one.reply_code,
+        "enhanced": one.enhanced_code,
+        "reply": one.reply_text[:REPLY_TEXT_LIMIT],
+        "now": one.end_time,
+        "next": one.next_attempt_time,
+    }
+
+
+def _log_row(one: Result, *, lost: bool) -> dict[str, Any]:
+    description = one.description[:REPLY_TEXT_LIMIT]
+    return {
+        "log_key": log_key(one.claimed.delivery_key, one.claimed.token, "late" if lost else one.step),
+        "run_id": one.claimed.run_id,
+        "account_id": one.account_id,
+        "worker": one.worker,
+        "stage": one.stage,
+        "outcome": one.outcome.value,
+        "reply_code": one.reply_code,
+        "enhanced_code": one.enhanced_code,
+        "reply_text": one.reply_text[:REPLY_TEXT_LIMIT],
+        "description": f"came after the claim was lost: {description}" if lost else description,
+        "retry_count": one.claimed.attempt_count,
+        "start_time": one.start_time,
+        "end_time": one.end_time,
+    }
+
+
+def log_key(delivery_key: str, token: int, step: str) -> str:
+    """Return the key of a log row: rows of one delivery are found, in their order, by its prefix."""
+    return f"{delivery_key}:{token:08d}:{step}"
+
+
+def _log(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(
+            upsert(connection, send_logs).on_conflict_do_nothing(index_elements=["log_key"]), rows
+        )
+
+
+def _update_each(connection: Connection, statement: Any, rows: list[dict[str, Any]]) -> list[bool]:
+    """Run a conditional UPDATE for each row and tell which ones matched: in one go, or one by one when one did not."""
+    if not rows:
+        return []
+    with connection.begin_nested() as savepoint:
+        if connection.execute(statement, rows).rowcount == len(rows):
+            return [True] * len(rows)
+        savepoint.rollback()
+    return [connection.execute(statement, row).rowcount == 1 for row in rows]
+
+
+def release(connection: Connection, claims: Iterable[Claimed], *, now: datetime, changes: Changes) -> None:
+    """Put back claims that this worker will not use. Not an attempt: nothing is counted or logged."""
+    for one in claims:
+        result = connection.execute(
+            update(deliveries)
+            .where(
+                deliveries.c.id == one.id,
+                deliveries.c.token == one.token,
+                deliveries.c.state == DeliveryState.CLAIMED,
+            )
+            .values(state=DeliveryState.PENDING.value, worker=None, update_time=now)
+        )
+        changes.add(one.run_id, DeliveryState.CLAIMED, DeliveryState.PENDING, result.rowcount)
+
+
+def rescue(connection: Connection, *, worker: str, now: datetime, changes: Changes) -> tuple[int, int, int]:
+    """Take over what a dead worker left. Return how many were put back, became unknown, and are sent again flagged.
+
+    A claim goes back, not counted. An intent is uncertain: under AT_MOST_ONCE it becomes `unknown`, under AT_LEAST_ONCE
+    it is sent again and flagged. Its token stays, so that a late word of the server still finds its row.
+    """
+    rows = connection.execute(
+        select(
+            deliveries.c.id,
+            deliveries.c.delivery_key,
+            deliveries.c.run_id,
+            deliveries.c.token,
+            deliveries.c.state,
+            deliveries.c.account_id,
+            deliveries.c.attempt_count,
+            deliveries.c.update_time,
+            runs.c.policy,
+        )
+        .join(runs, runs.c.run_id == deliveries.c.run_id)
+        .where(IS_IN_PROGRESS, deliveries.c.worker == worker)
+    ).all()
+    logs = []
+    returned = unknown = flagged = 0
+    for row in rows:
+        values: dict[str, Any] = {"worker": None, "update_time": now}
+        if row.state == DeliveryState.CLAIMED:
+            state, returned = DeliveryState.PENDING, returned + 1
+        else:
+            if row.policy == Policy.AT_MOST_ONCE:
+                state, unknown = DeliveryState.UNKNOWN, unknown + 1
+            else:
+                state, flagged = DeliveryState.PENDING, flagged + 1
+                values["possible_duplicate"] = True
+            values["attempt_count"] = deliveries.c.attempt_count + 1
+            values["state_reason"] = "the sender ended while the message was at its final dot"
+            logs.append(
+                {
+                    "log_key": log_key(row.delivery_key, row.token, "crash"),
+                    "run_id": row.run_id,
+                    "account_id": row.account_id,
+                    "worker": worker,
+                    "stage": "DOT",
+                    "outcome": LogOutcome.UNKNOWN.value,
+                    "reply_code": 0,
+                    "enhanced_code": "",
+                    "reply_text": "",
+                    "description": values["state_reason"],
+                    "retry_count": row.attempt_count,
+                    "start_time": row.update_time,
+                    "end_time": now,
+                }
+            )
+        connection.execute(
+            update(deliveries).where(deliveries.c.id == row.id).values(state=state.value, **values)
+        )
+        changes.add(row.run_id, row.state, state)
+    _log(connection, logs)
+    return returned, unknown, flagged

@@ -1,0 +1,95 @@
+"""How many deliveries of a run are in which state: kept in the transaction that moves the deliveries, so never wrong."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, func, literal_column, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from services.sender.states import OPEN_STATES
+from services.sender.tables import deliveries, run_counts, runs
+
+_OPEN = sorted(state.value for state in OPEN_STATES)
+
+_HAS_OPEN = (
+    select(literal_column("1"))
+    .select_from(run_counts)
+    .where(
+        run_counts.c.run_id == runs.c.run_id,
+        run_counts.c.state.in_(_OPEN),
+        run_counts.c.delivery_count > 0,
+    )
+    .correlate(runs)
+    .exists()
+)
+_SET_UNFINISHED = update(runs).where(runs.c.run_id == bindparam("run")).values(unfinished=_HAS_OPEN)
+
+
+@dataclass(slots=True)
+class Changes:
+    """Collects how deliveries moved between states; `apply` writes it once per transaction."""
+
+    _moves: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+
+    def add(self, run_id: str, before: str, after: str, count: int = 1) -> None:
+        """Note that `count` deliveries of a run went from one state ('' = did not exist) to another."""
+        if count and before != after:
+            self._moves[run_id, before, after] += count
+
+    @property
+    def run_ids(self) -> frozenset[str]:
+        """Runs that anything happened to."""
+        return frozenset(run_id for run_id, _, _ in self._moves)
+
+    def apply(self, connection: Connection) -> None:
+        """Write the counts, and for each run whether it still has open deliveries."""
+        deltas: Counter[tuple[str, str]] = Counter()
+        for (run_id, before, after), count in self._moves.items():
+            if before:
+                deltas[run_id, before] -= count
+            deltas[run_id, after] += count
+        rows = [
+            {"run_id": run_id, "state": state, "delivery_count": delta}
+            for (run_id, state), delta in sorted(deltas.items())
+            if delta
+        ]
+        if not rows:
+            return
+        statement = upsert(connection, run_counts)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["run_id", "state"],
+                set_={"delivery_count": run_counts.c.delivery_count + statement.excluded.delivery_count},
+            ),
+            rows,
+        )
+        for run_id in sorted(self.run_ids):
+            connection.execute(_SET_UNFINISHED, {"run": run_id})
+
+
+def read_counts(connection: Connection, run_id: str) -> dict[str, int]:
+    """Return how many deliveries of the run are in each state; states nobody is in may be missing."""
+    rows = connection.execute(
+        select(run_counts.c.state, run_counts.c.delivery_count).where(run_counts.c.run_id == run_id)
+    )
+    return {row.state: row.delivery_count for row in rows if row.delivery_count}
+
+
+def recount(connection: Connection) -> None:
+    """Count everything anew: after a restore, whose carried rows nobody counted. Reads every delivery once."""
+    connection.execute(delete(run_counts))
+    connection.execute(
+        run_counts.insert().from_select(
+            ["run_id", "state", "delivery_count"],
+            select(deliveries.c.run_id, deliveries.c.state, func.count()).group_by(
+                deliveries.c.run_id, deliveries.c.state
+            ),
+        )
+    )
+    connection.execute(update(runs).values(unfinished=_HAS_OPEN))
+
+
+def upsert(connection: Connection, table: Any) -> Any:
+    """Return an INSERT that knows ON CONFLICT, in the dialect of the connection."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)

@@ -1,0 +1,151 @@
+"""Runs in SQL: what somebody decided about a whole run, and what that does to its deliveries in the same transaction."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from services.sender.counts import Changes, upsert
+from services.sender.states import DeliveryState, Policy, RunState
+from services.sender.tables import IS_DEFERRED, IS_IN_PROGRESS, IS_PENDING, IS_TROUBLED, deliveries, runs
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as it is stored; its counts are beside it (counts.py)."""
+
+    run_id: str
+    campaign_id: str
+    state: RunState
+    state_reason: str
+    policy: Policy
+    options: bytes
+    content_hash: str
+    unfinished: bool
+    create_time: datetime
+    update_time: datetime
+
+
+def read(connection: Connection, run_id: str) -> Run | None:
+    """Return the run, or None when nothing of it was ever stored."""
+    row = connection.execute(select(runs).where(runs.c.run_id == run_id)).one_or_none()
+    if row is None:
+        return None
+    values = dict(row._mapping)
+    return Run(**{**values, "state": RunState(row.state), "policy": Policy(row.policy)})
+
+
+def ensure(
+    connection: Connection,
+    *,
+    run_id: str,
+    campaign_id: str,
+    policy: Policy,
+    options: bytes,
+    content_hash: str,
+    now: datetime,
+    state: RunState = RunState.ACTIVE,
+) -> Run:
+    """Return the run, storing it first when it is new: the first batch decides policy and options."""
+    connection.execute(
+        upsert(connection, runs).on_conflict_do_nothing(index_elements=["run_id"]),
+        {
+            "run_id": run_id,
+            "campaign_id": campaign_id,
+            "state": state.value,
+            "state_reason": "",
+            "policy": policy.value,
+            "options": options,
+            "content_hash": content_hash,
+            "unfinished": False,
+            "create_time": now,
+            "update_time": now,
+        },
+    )
+    run = read(connection, run_id)
+    assert run is not None
+    return run
+
+
+def set_state(connection: Connection, run_id: str, state: RunState, *, reason: str, now: datetime) -> None:
+    """Store what was decided about a run."""
+    connection.execute(
+        update(runs)
+        .where(runs.c.run_id == run_id)
+        .values(state=state.value, state_reason=reason, update_time=now)
+    )
+
+
+def take_back_claims(connection: Connection, run_id: str, *, now: datetime, changes: Changes) -> int:
+    """Put claimed deliveries of a run back into the queue and void the claims: nobody gets leave for their dot."""
+    values = {"state": DeliveryState.PENDING.value, "worker": None}
+    return _move(connection, run_id, DeliveryState.CLAIMED, values, now=now, changes=changes)
+
+
+def cancel_open(connection: Connection, run_id: str, *, now: datetime, changes: Changes) -> int:
+    """Cancel every delivery of a run that is not yet at its final dot."""
+    values = {
+        "state": DeliveryState.CANCELLED.value,
+        "state_reason": "its run was cancelled",
+        "worker": None,
+        "next_attempt_time": None,
+    }
+    return sum(
+        _move(connection, run_id, before, values, now=now, changes=changes)
+        for before in (DeliveryState.PENDING, DeliveryState.DEFERRED, DeliveryState.CLAIMED)
+    )
+
+
+def requeue(
+    connection: Connection,
+    run_id: str,
+    before: DeliveryState,
+    *,
+    now: datetime,
+    expire_time: datetime,
+    flag: bool,
+    changes: Changes,
+) -> int:
+    """Queue again what came to an end in state `before`: a fresh start, with a new time to expire.
+
+    `flag` marks them as possible duplicates.
+    """
+    values: dict[str, Any] = {
+        "state": DeliveryState.PENDING.value,
+        "state_reason": "queued again by a person",
+        "attempt_count": 0,
+        "expire_time": expire_time,
+    }
+    if flag:
+        values["possible_duplicate"] = True
+    return _move(connection, run_id, before, values, now=now, changes=changes)
+
+
+_SAID_BY_INDEX = {
+    DeliveryState.PENDING: IS_PENDING,
+    DeliveryState.DEFERRED: IS_DEFERRED,
+    DeliveryState.CLAIMED: IS_IN_PROGRESS,
+    DeliveryState.FAILED: IS_TROUBLED,
+    DeliveryState.UNKNOWN: IS_TROUBLED,
+    DeliveryState.EXPIRED: IS_TROUBLED,
+}
+
+
+def _move(
+    connection: Connection,
+    run_id: str,
+    before: DeliveryState,
+    values: dict[str, Any],
+    *,
+    now: datetime,
+    changes: Changes,
+) -> int:
+    """Move the deliveries of a run that are in one state, voiding claims. Return how many moved."""
+    moved = connection.execute(
+        update(deliveries)
+        .where(_SAID_BY_INDEX[before], deliveries.c.run_id == run_id, deliveries.c.state == before.value)
+        .values(token=deliveries.c.token + 1, update_time=now, **values)
+    ).rowcount
+    changes.add(run_id, before, values["state"], moved)
+    return moved
