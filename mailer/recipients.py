@@ -1,0 +1,88 @@
+"""Recipients as they come in over the wire: checked alike wherever they arrive, and their variables as Python values."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.struct_pb2 import Struct, Value
+
+from mailer.message.address import Address, parse_address
+from mailer.message.problems import AddressProblem
+from mailer.v1 import sender_pb2
+
+MOST_VARIABLE_BYTES = 16 * 1024
+ALWAYS_THERE = frozenset({"address", "display_name"})
+
+Reason = sender_pb2.RejectedRecipient.Reason
+
+
+class RecipientProblem(ValueError):
+    """One recipient cannot be taken; `str()` of it says why and what to do."""
+
+    def __init__(self, reason: "Reason.ValueType", description: str) -> None:
+        """Keep the reason for programs beside the sentence for people."""
+        super().__init__(description)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRecipient:
+    """A recipient that can be taken: its address in canonical form, and its variables as they travel."""
+
+    address: Address
+    variables: bytes
+
+
+def check_recipient(recipient: sender_pb2.Recipient, required: Collection[str]) -> CheckedRecipient:
+    """Return the recipient checked; `required` names the variables its templates need. Raises RecipientProblem."""
+    try:
+        address = parse_address(recipient.address)
+    except AddressProblem as problem:
+        raise RecipientProblem(sender_pb2.RejectedRecipient.REASON_INVALID_ADDRESS, str(problem)) from None
+    if recipient.display_name:
+        try:
+            address = parse_address(recipient.address, recipient.display_name)
+        except AddressProblem as problem:
+            raise RecipientProblem(sender_pb2.RejectedRecipient.REASON_INVALID_FIELD, str(problem)) from None
+    fields = recipient.variables.fields
+    missing = [name for name in required if name not in fields and name not in ALWAYS_THERE]
+    if missing:
+        names = ", ".join(sorted(missing))
+        raise RecipientProblem(
+            sender_pb2.RejectedRecipient.REASON_MISSING_VARIABLE,
+            f"lacks what the templates need: {names}; add it to the variables, or give it a default in the template",
+        )
+    variables = recipient.variables.SerializeToString(deterministic=True)
+    if len(variables) > MOST_VARIABLE_BYTES:
+        raise RecipientProblem(
+            sender_pb2.RejectedRecipient.REASON_TOO_LARGE,
+            f"its variables have {len(variables)} bytes, at most {MOST_VARIABLE_BYTES} are taken: shorten them",
+        )
+    return CheckedRecipient(address, variables)
+
+
+def read_variables(serialized: bytes, address: Address) -> dict[str, Any]:
+    """Return the variables of a recipient for its templates, with its address and name among them."""
+    struct = Struct.FromString(serialized)
+    values = {name: _plain(value) for name, value in struct.fields.items()}
+    values["address"] = address.address
+    values["display_name"] = address.display_name
+    return values
+
+
+def _plain(value: Value) -> Any:
+    """Return a protobuf value as JSON-like Python; whole numbers come back as the integers they were."""
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return value.string_value
+        case "number_value":
+            number = value.number_value
+            return int(number) if number.is_integer() and abs(number) <= 2**53 else number
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            return {name: _plain(item) for name, item in value.struct_value.fields.items()}
+        case "list_value":
+            return [_plain(item) for item in value.list_value.values]
+        case _:
+            return None
