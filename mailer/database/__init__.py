@@ -1,0 +1,28 @@
+"""SQLite (or PostgreSQL) behind one writer and a few readers."""
+
+from mailer.database.database import Database, users_lock_path
+from mailer.database.errors import (
+    DatabaseBusy,
+    DatabaseFull,
+    DatabaseGone,
+    DatabaseReplaced,
+    DatabaseUnavailable,
+    DatabaseUnusable,
+)
+from mailer.database.migrate import Migrations, migrate, migrate_all
+from mailer.database.types import Instant
+
+__all__ = [
+    "Database",
+    "DatabaseBusy",
+    "DatabaseFull",
+    "DatabaseGone",
+    "DatabaseReplaced",
+    "DatabaseUnavailable",
+    "DatabaseUnusable",
+    "Instant",
+    "Migrations",
+    "migrate",
+    "migrate_all",
+    "users_lock_path",
+]

@@ -1,0 +1,302 @@
+"""The database as the services see it: run a function that writes or reads, hear when it is gone."""
+
+import asyncio
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from sqlalchemy import Connection, update
+
+from mailer.clock import Clock
+from mailer.database.engine import Location, check_ours, locate, read_engine, write_engine
+from mailer.database.errors import (
+    DatabaseGone,
+    DatabaseReplaced,
+    DatabaseUnavailable,
+    DatabaseUnusable,
+    unavailable,
+)
+from mailer.database.identity import READ_INCARNATION, ensure_identity, identity
+from mailer.database.migrate import Migrations, migrate_all
+from mailer.database.writer import Job, Writer
+from mailer.lockfile import LockFile
+from mailer.log import get_logger
+
+log = get_logger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_WAL_RESET_FIXED = (3, 51, 3)
+
+
+class Database:
+    """An open database. Make one per process with `open`, and `close` it last."""
+
+    def __init__(
+        self,
+        location: Location,
+        *,
+        busy_timeout: timedelta,
+        readers: int,
+        max_group: int,
+        users: LockFile | None,
+    ) -> None:
+        """Use `open` instead."""
+        self.location = location
+        self._users = users
+        self._write_engine = write_engine(location, busy_timeout=busy_timeout)
+        self._read_engine = read_engine(location, busy_timeout=busy_timeout, connections=readers)
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="database-reader")
+        self._writer = Writer(
+            open_connection=self._open_writing,
+            incarnation_of=self._present_incarnation,
+            on_outcome=self._note,
+            max_group=max_group,
+        )
+        self._loop = asyncio.get_running_loop()
+        self._file = _inode(location)
+        self._reopening = threading.Lock()
+        self._incarnation = ""
+        self._problem: DatabaseUnavailable | None = None
+        self._when_replaced: list[Callable[[], None]] = []
+        self._when_health_changes: list[Callable[[bool], None]] = []
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        clock: Clock,
+        migrations: Sequence[Migrations] = (),
+        busy_timeout: timedelta = timedelta(seconds=5),
+        readers: int = 4,
+        max_group: int = 256,
+    ) -> Self:
+        """Return the database, created when missing, with the tables of the owners up to date.
+
+        Raises DatabaseUnusable with one line: not ours, newer than this program, locked, not creatable.
+        """
+        location = locate(url)
+        await asyncio.to_thread(migrate_all, url, migrations, busy_timeout=busy_timeout)
+        users = None
+        if location.is_sqlite:
+            _report_sqlite_version()
+            # Whoever replaces the file while everything is stopped takes this lock for itself alone.
+            users = LockFile(users_lock_path(location))
+            if not users.acquire(shared=True):
+                raise DatabaseUnusable(
+                    f"the database {location} is being restored: start again when that is done"
+                )
+        database = cls(location, busy_timeout=busy_timeout, readers=readers, max_group=max_group, users=users)
+        try:
+            database._incarnation = await asyncio.to_thread(database._ensure_identity, clock)
+        except BaseException:
+            database._dispose()
+            raise
+        database._writer.start()
+        return database
+
+    @property
+    def incarnation(self) -> str:
+        """Return the id of the content as last seen; a restore changes it."""
+        return self._incarnation
+
+    @property
+    def healthy(self) -> bool:
+        """Say whether the database did what it was last asked to do."""
+        return self._problem is None
+
+    @property
+    def problem(self) -> DatabaseUnavailable | None:
+        """Return what is wrong with the database, None while it is healthy."""
+        return self._problem
+
+    @property
+    def waiting(self) -> int:
+        """Return how many writes wait for the next transaction."""
+        return self._writer.waiting()
+
+    async def write(
+        self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run fn(connection, ...) in a write transaction; returns its result after the durable COMMIT.
+
+        It runs at most once, on another thread, together with other writes but undone alone when it raises:
+        it must not commit, keep the connection or touch state of the event loop. Raises what fn raises, or
+        DatabaseUnavailable (Busy, Full, Gone, Replaced) when nothing was changed. A cancelled caller may find
+        the write done.
+        """
+        return await self.write_under(self._incarnation, fn, *args, **kwargs)
+
+    async def write_under(
+        self, incarnation: str, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Write as the end of work begun under that incarnation; DatabaseReplaced when it is over."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        run: Callable[[Connection], T] = partial(_call, fn, args, kwargs) if args or kwargs else fn
+        self._writer.submit(Job(run, loop, future, incarnation))
+        return await future
+
+    async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run fn(connection, ...) on a read-only connection with one consistent view; returns its result.
+
+        It sees every write that was answered before. Raises what fn raises, or DatabaseUnavailable.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, partial(self._read, fn, args, kwargs))
+
+    async def probe(self) -> bool:
+        """Ask the database whether it works, and notice a replaced one; returns `healthy`. Never raises."""
+        try:
+            await self.write(_nothing if self.healthy else _touch)
+        except (DatabaseReplaced, asyncio.InvalidStateError):
+            pass  # noted where it was seen
+        except DatabaseUnavailable as error:
+            self._note(error)
+        return self.healthy
+
+    def on_replaced(self, callback: Callable[[], None]) -> None:
+        """Call back in the event loop whenever the content was replaced: forget what was read before."""
+        self._when_replaced.append(callback)
+
+    def on_health_change(self, callback: Callable[[bool], None]) -> None:
+        """Call back in the event loop with `healthy` whenever it changes."""
+        self._when_health_changes.append(callback)
+
+    async def close(self) -> None:
+        """Finish the queued writes, then let go of the file. Later calls raise DatabaseGone."""
+        await asyncio.to_thread(self._writer.close)
+        await asyncio.to_thread(self._readers.shutdown, wait=True)
+        self._dispose()
+
+    def _dispose(self) -> None:
+        self._write_engine.dispose()
+        self._read_engine.dispose()
+        if self._users is not None:
+            self._users.release()
+
+    def _ensure_identity(self, clock: Clock) -> str:
+        try:
+            with self._write_engine.begin() as connection:
+                return ensure_identity(connection, clock.now())
+        except Exception as error:
+            cause = unavailable(error)
+            if cause is None:
+                raise
+            raise DatabaseUnusable(f"the database {self.location} cannot be used: {cause.message}") from error
+
+    def _read(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+        try:
+            self._check_file()
+            with self._read_engine.begin() as connection:
+                return fn(connection, *args, **kwargs)
+        except Exception as error:
+            cause = unavailable(error)
+            if cause is None:
+                raise
+            self._note(cause)
+            if cause is error:
+                raise
+            raise cause from error
+
+    def _open_writing(self) -> Connection:
+        self._check_file()
+        return self._write_engine.connect()
+
+    def _check_file(self) -> None:
+        """Notice a file removed or exchanged: SQLite would go on writing into the old one, unseen."""
+        if not self.location.is_sqlite:
+            return
+        present = _inode(self.location)
+        if present == self._file:
+            return
+        if present is None:
+            raise DatabaseGone(
+                f"The database file {self.location.path} is missing; put it back or restore it."
+            )
+        with self._reopening:
+            if present == self._file:
+                return
+            try:
+                check_ours(self.location.path)
+            except (DatabaseUnusable, sqlite3.Error) as error:
+                raise DatabaseGone(f"The database file was exchanged for another: {error}") from error
+            self._write_engine.dispose()
+            self._read_engine.dispose()
+            self._file = present
+            log.warning("the database file was exchanged", path=str(self.location.path))
+
+    def _present_incarnation(self, connection: Connection) -> str:
+        present = connection.exec_driver_sql(READ_INCARNATION).scalar()
+        if not isinstance(present, str):
+            raise DatabaseGone("The database has lost its identity; restore a snapshot.")
+        if present != self._incarnation:
+            log.warning("the database was replaced", before=self._incarnation, now=present)
+            self._incarnation = present
+            self._in_loop(lambda: [callback() for callback in self._when_replaced])
+        return present
+
+    def _note(self, outcome: BaseException | None) -> None:
+        """Remember how the last attempt went; called on any thread."""
+        if isinstance(outcome, DatabaseReplaced) or (
+            outcome is not None and not isinstance(outcome, DatabaseUnavailable)
+        ):
+            return
+        before, self._problem = self._problem, outcome
+        if (before is None) == (outcome is None):
+            return
+        if outcome is not None:
+            log.error("the database does not work", reason=outcome.reason, cause=outcome.message)
+        else:
+            log.info("the database works again")
+        healthy = outcome is None
+        self._in_loop(lambda: [callback(healthy) for callback in self._when_health_changes])
+
+    def _in_loop(self, call: Callable[[], object]) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call)
+
+
+def users_lock_path(location: Location) -> Any:
+    """Return the lock file that every process shares while it has the SQLite database open."""
+    return location.path.with_name(location.path.name + ".users")
+
+
+def _call(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], connection: Connection) -> T:
+    return fn(connection, *args, **kwargs)
+
+
+def _nothing(connection: Connection) -> None:
+    """Take the write lock and look: enough to see a database that is locked, gone or replaced."""
+
+
+def _touch(connection: Connection) -> None:
+    """Write a row: the only way to learn that a full disk has room again."""
+    connection.execute(update(identity).values(created_time=identity.c.created_time))
+
+
+def _inode(location: Location) -> tuple[int, int] | None:
+    if not location.is_sqlite:
+        return None
+    try:
+        status = os.stat(location.path)  # noqa: PTH116 (called for every transaction)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _report_sqlite_version() -> None:
+    if (3, 7, 0) <= sqlite3.sqlite_version_info < _WAL_RESET_FIXED:
+        log.warning(
+            "this SQLite has a rare WAL-reset bug with several connections; 3.51.3 or later is better",
+            sqlite_version=sqlite3.sqlite_version,
+        )
+    else:
+        log.info("SQLite in use", sqlite_version=sqlite3.sqlite_version)

@@ -1,0 +1,177 @@
+"""What a service says when it cannot do what was asked: one class per kind, each with a stable reason.
+
+Servicers and stores raise these; one interceptor turns them into google.rpc.Status. Messages are for people
+and name the cure; reasons (UPPER_SNAKE_CASE) are for programs and never change.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from mailer.wire import to_duration
+
+DOMAIN = "mailer.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field that is wrong: its path as in the request, and what to do about it."""
+
+    field: str
+    description: str
+
+
+class MailerError(Exception):
+    """An error that the client is meant to see."""
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        reason: str,
+        message: str,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Say what is wrong in one sentence; metadata carries its parts for programs."""
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.metadata = dict(metadata or {})
+
+    def details(self) -> Iterable[Message]:
+        """Return the google.rpc details beside ErrorInfo."""
+        return ()
+
+    def to_status(self) -> status_pb2.Status:
+        """Return the error as it travels."""
+        info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata)
+        status = status_pb2.Status(code=self.code.value[0], message=self.message)
+        for detail in (info, *self.details()):
+            packed = Any()
+            packed.Pack(detail)
+            status.details.append(packed)
+        return status
+
+
+class InvalidArgument(MailerError):
+    """The request can never work; names every wrong field at once."""
+
+    def __init__(
+        self, violations: Iterable[FieldViolation], *, reason: str = "INVALID_FIELDS", message: str = ""
+    ) -> None:
+        """Collect the violations; without a message of its own the first ones become the sentence."""
+        self.violations = tuple(violations)
+        super().__init__(grpc.StatusCode.INVALID_ARGUMENT, reason, message or _sentence(self.violations))
+
+    def details(self) -> Iterable[Message]:
+        """Return BadRequest with all violations."""
+        found = [
+            error_details_pb2.BadRequest.FieldViolation(field=wrong.field, description=wrong.description)
+            for wrong in self.violations
+        ]
+        return (error_details_pb2.BadRequest(field_violations=found),)
+
+
+class NotFound(MailerError):
+    """The thing that was named does not exist."""
+
+    def __init__(
+        self, message: str, *, reason: str = "NOT_FOUND", metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Say what was looked for."""
+        super().__init__(grpc.StatusCode.NOT_FOUND, reason, message, metadata)
+
+
+class AlreadyExists(MailerError):
+    """The thing, or an answer under this request_id, exists already."""
+
+    def __init__(
+        self, message: str, *, reason: str = "ALREADY_EXISTS", metadata: Mapping[str, str] | None = None
+    ) -> None:
+        """Say what exists."""
+        super().__init__(grpc.StatusCode.ALREADY_EXISTS, reason, message, metadata)
+
+
+class FailedPrecondition(MailerError):
+    """Not in this state: the message names the state and how to leave it."""
+
+    def __init__(self, message: str, *, reason: str, metadata: Mapping[str, str] | None = None) -> None:
+        """Say which state is in the way."""
+        super().__init__(grpc.StatusCode.FAILED_PRECONDITION, reason, message, metadata)
+
+
+class Aborted(MailerError):
+    """Another writer won: read again and decide anew."""
+
+    def __init__(self, message: str, *, reason: str, metadata: Mapping[str, str] | None = None) -> None:
+        """Say who won."""
+        super().__init__(grpc.StatusCode.ABORTED, reason, message, metadata)
+
+
+class PermissionDenied(MailerError):
+    """The caller may not do this."""
+
+    def __init__(self, message: str, *, reason: str, metadata: Mapping[str, str] | None = None) -> None:
+        """Say what is missing."""
+        super().__init__(grpc.StatusCode.PERMISSION_DENIED, reason, message, metadata)
+
+
+class ResourceExhausted(MailerError):
+    """Too much for now: the same request works after `retry_after`."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        retry_after: timedelta,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Say what is full and when to come again."""
+        super().__init__(grpc.StatusCode.RESOURCE_EXHAUSTED, reason, message, metadata)
+        self.retry_after = retry_after
+
+    def details(self) -> Iterable[Message]:
+        """Return RetryInfo."""
+        return (error_details_pb2.RetryInfo(retry_delay=to_duration(self.retry_after)),)
+
+
+class Unavailable(MailerError):
+    """Nothing was done, and the same request may work in a moment."""
+
+    def __init__(self, message: str, *, reason: str, metadata: Mapping[str, str] | None = None) -> None:
+        """Say what is away."""
+        super().__init__(grpc.StatusCode.UNAVAILABLE, reason, message, metadata)
+
+
+class DataLoss(MailerError):
+    """Stored data is not what it was when it was stored."""
+
+    def __init__(self, message: str, *, reason: str, metadata: Mapping[str, str] | None = None) -> None:
+        """Say what is damaged."""
+        super().__init__(grpc.StatusCode.DATA_LOSS, reason, message, metadata)
+
+
+class CannotStart(Exception):
+    """A process cannot start: one line per problem, each with its cure, shown without a traceback."""
+
+    exit_code = 1
+
+    def __init__(self, *problems: str) -> None:
+        """Keep the lines to print."""
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def _sentence(violations: tuple[FieldViolation, ...]) -> str:
+    """Return the first violations as one sentence: many clients show nothing but the message."""
+    if not violations:
+        return "The request is not valid."
+    shown = "; ".join(f"{wrong.field}: {wrong.description}" for wrong in violations[:3])
+    more = len(violations) - 3
+    return f"{shown}; and {more} more" if more > 0 else shown

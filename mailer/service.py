@@ -1,0 +1,152 @@
+"""The life of a service's process: settings, logs, database, server, work, and back in the opposite order."""
+
+import asyncio
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from google.protobuf.descriptor import ServiceDescriptor
+from prometheus_client import CollectorRegistry
+
+from mailer import __version__
+from mailer.clock import Clock, SystemClock
+from mailer.config import CommonSettings, load
+from mailer.database import Database, Migrations
+from mailer.errors import CannotStart
+from mailer.log import configure, get_logger
+from mailer.metrics import MetricsEndpoint, new_registry
+from mailer.server import GrpcServer
+from mailer.tls import ServerTls
+
+log = get_logger(__name__)
+
+S = TypeVar("S", bound=CommonSettings)
+
+_PROBE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceProcess(Generic[S]):
+    """What a service is given to build itself from."""
+
+    settings: S
+    clock: Clock
+    database: Database
+    server: GrpcServer
+    registry: CollectorRegistry
+
+    @property
+    def stopping(self) -> asyncio.Event:
+        """Return the event that is set when the process begins to stop."""
+        return self.server.stopping
+
+
+Build = Callable[[ServiceProcess[S]], AbstractAsyncContextManager[None]]
+
+
+def run_service(
+    name: str,
+    settings_class: type[S],
+    *,
+    service: ServiceDescriptor,
+    migrations: Sequence[Migrations],
+    build: Build[S],
+) -> int:
+    """Run a service until it is told to stop; returns the exit code.
+
+    `build` is an async context manager: it adds its servicer to `process.server.grpc` and starts its tasks
+    before the yield, and ends them after it, when no call is running any more. What cannot start says so in
+    one line per problem on stderr and exits with 2 (settings) or 1.
+    """
+    try:
+        settings = load(settings_class)
+        configure(service=name, level=settings.log_level, log_format=settings.log_format)
+        with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
+            runner.run(_run(name, settings, service, migrations, build))
+    except CannotStart as problem:
+        for line in problem.problems:
+            print(f"mailer {name}: {line}", file=sys.stderr)  # noqa: T201 (logs may not be set up yet)
+        return problem.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except Exception:
+        log.exception("the service ended by a bug")
+        return 1
+    return 0
+
+
+async def _run(
+    name: str, settings: S, service: ServiceDescriptor, migrations: Sequence[Migrations], build: Build[S]
+) -> None:
+    clock = SystemClock()
+    registry = new_registry()
+    if settings.insecure and not settings.on_loopback and settings.tls_certificate_file is None:
+        log.warning("MAILER_INSECURE: listening without TLS beyond this machine", host=settings.host)
+    async with AsyncExitStack() as stack:
+        metrics = MetricsEndpoint(registry, settings.metrics_host, settings.metrics_port)
+        metrics.start()
+        stack.callback(metrics.close)
+        database = await Database.open(
+            settings.database_url,
+            clock=clock,
+            migrations=migrations,
+            busy_timeout=settings.database_busy_timeout,
+        )
+        stack.push_async_callback(database.close)
+        server = GrpcServer(
+            [service],
+            host=settings.host,
+            port=settings.port,
+            clock=clock,
+            registry=registry,
+            tls=_tls(settings),
+            with_reflection=settings.with_reflection,
+            drain_seconds=settings.drain.total_seconds(),
+            max_concurrent_calls=settings.max_concurrent_calls,
+            port_setting=settings.name_of("port"),
+        )
+        process = ServiceProcess(settings, clock, database, server, registry)
+        async with build(process):
+            watch = asyncio.create_task(watch_database(database, server, clock))
+            stack.callback(watch.cancel)
+            await server.start()
+            log.info("started", version=__version__, database=str(database.location))
+            gc.collect()
+            gc.freeze()
+            await server.run_until_signal()
+            watch.cancel()
+    log.info("stopped", service=name)
+
+
+async def watch_database(database: Database, server: GrpcServer, clock: Clock) -> None:
+    """Keep health as true as the database is: asked every second, at once when a write fails."""
+    changed = asyncio.Event()
+    database.on_health_change(lambda _: changed.set())
+    while not server.stopping.is_set():
+        await server.set_serving(await database.probe(), condition="database")
+        changed.clear()
+        await clock.wait(changed, _PROBE_SECONDS)
+
+
+def _tls(settings: CommonSettings) -> ServerTls | None:
+    if settings.tls_certificate_file is None or settings.tls_key_file is None:
+        return None
+    return ServerTls(settings.tls_certificate_file, settings.tls_key_file, settings.tls_client_ca_file)
+
+
+def _loop_factory(settings: CommonSettings) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if settings.event_loop == "asyncio":
+        return None
+    try:
+        import uvloop  # noqa: PLC0415 (optional)
+    except ImportError:
+        if settings.event_loop == "uvloop":
+            raise CannotStart(
+                f"{settings.name_of('event_loop')}: not installed: pip install 'campaign-mailer[fast]'"
+            ) from None
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
