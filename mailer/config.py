@@ -186,6 +186,8 @@ def load(settings_class: type[S], environ: Mapping[str, str] | None = None) -> S
         settings = settings_class(**values)
     except ValidationError as error:
         for detail in error.errors(include_url=False, include_context=False):
+            if detail["type"] == "default_factory_not_called":
+                continue  # follows from another problem
             field = str(detail["loc"][0]) if detail["loc"] else ""
             name = sources.get(field) or settings_class.name_of(field)
             problems.append(f"{name}: {_readable(detail['msg'])}")
