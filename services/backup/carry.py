@@ -1,0 +1,203 @@
+"""What a restore must not forget, and what it must stop: the few statements that know other services' tables.
+
+They work on the stage (the snapshot about to come back, as `main`) with the live database attached as `live`.
+Tables that either side lacks are passed over, and rows travel by the columns both sides have, so that a later
+schema needs no change here.
+
+The rule: a restore takes back decisions, never facts. What was handed to an SMTP server stays known, whatever
+happened to the rest; and nothing is sent again until a person says so.
+"""
+
+import sqlite3
+from datetime import datetime
+
+from mailer.database.types import to_microseconds
+from services.backup.proof import IDENTITY_TABLE, quoted
+from services.backup.rows import (
+    both_have,
+    columns,
+    copy_rows,
+    has,
+    insert_missing,
+    insert_missing_parents,
+    row_number,
+    set_values,
+    shared_columns,
+)
+
+_HELD = "restored from a snapshot: look at what would be sent, then resume or cancel"
+_LOST = "restored from a snapshot; whether it was sent since is not known"
+
+_OPEN = "('pending', 'claimed', 'dot_intent', 'deferred')"
+_RUN_IS_OVER = "('finished', 'cancelled', 'missed', 'held')"
+
+_COPIED_WHEN_MISSING = (
+    ("contents", ("content_hash",)),
+    ("suppressions", ("address",)),
+    ("send_logs", ("log_key",)),
+    ("sender_runs", ("run_id",)),
+    ("deliveries", ("delivery_key",)),
+    # What was counted against an account's caps stays counted: a restore must not double the day.
+    ("account_usage", ("account_id", "minute")),
+    # Runs of the scheduler, so that a slot that has fired never fires again.
+    ("runs", ("run_id",)),
+)
+"""Tables whose rows come along when the snapshot lacks them, with the key that names a row."""
+
+
+def carry(stage: sqlite3.Connection) -> int:
+    """Bring over from `live` what must not be forgotten; returns how many rows. Inside a transaction."""
+    carried = sum(insert_missing(stage, table, key) for table, key in _COPIED_WHEN_MISSING)
+    carried += _update_deliveries(stage)
+    carried += _take_greater_usage(stage)
+    carried += _replace_workers(stage)
+    carried += insert_missing_parents(stage, (table for table, _ in _COPIED_WHEN_MISSING))
+    _doubt_the_forgotten(stage)
+    return carried
+
+
+def doubt_all(stage: sqlite3.Connection) -> int:
+    """Make everything `unknown` that was not final: what was sent since went with the live database."""
+    return _make_unknown(stage, "TRUE")
+
+
+def hold_runs(stage: sqlite3.Connection) -> list[str]:
+    """Hold every run that is not over; returns the ids of all held runs. Inside a transaction."""
+    _count_again(stage)
+    held: set[str] = set()
+    going_on = []
+    if has(stage, "main", "runs"):
+        set_values(stage, "runs", {"state": "held", "state_reason": _HELD}, f"state NOT IN {_RUN_IS_OVER}")
+        going_on.append("run_id IN (SELECT run_id FROM main.runs WHERE state = 'held')")
+        held |= _run_ids(stage, "SELECT run_id FROM main.runs WHERE state = 'held'")
+    if has(stage, "main", "deliveries"):
+        going_on.append(f"run_id IN (SELECT run_id FROM main.deliveries WHERE state IN {_OPEN})")
+    if has(stage, "main", "sender_runs") and going_on:
+        is_open = f"state IN ('active', 'paused') AND ({' OR '.join(going_on)})"
+        set_values(stage, "sender_runs", {"state": "held", "state_reason": _HELD}, is_open)
+        held |= _run_ids(stage, "SELECT run_id FROM main.sender_runs WHERE state = 'held'")
+    return sorted(held)
+
+
+def count_sent_since(stage: sqlite3.Connection) -> int:
+    """Return how many messages the live database knows as sent and the snapshot does not. Before `carry`."""
+    if not has(stage, "live", "deliveries"):
+        return 0
+    if not has(stage, "main", "deliveries"):
+        return _number(stage, "SELECT count(*) FROM live.deliveries WHERE state = 'sent'")
+    return _number(
+        stage,
+        "SELECT count(*) FROM live.deliveries l WHERE l.state = 'sent' AND NOT EXISTS"
+        " (SELECT 1 FROM main.deliveries s WHERE s.delivery_key = l.delivery_key AND s.state = 'sent')",
+    )
+
+
+def renew_identity(stage: sqlite3.Connection, incarnation: str, now: datetime) -> None:
+    """Make it another database: work begun under the old incarnation is dropped by whoever holds it."""
+    stage.execute(
+        f"CREATE TABLE IF NOT EXISTS main.{IDENTITY_TABLE}"
+        " (id INTEGER PRIMARY KEY CHECK (id = 1), incarnation TEXT NOT NULL, created_time INTEGER NOT NULL)"
+    )
+    values = (incarnation, to_microseconds(now))
+    changed = stage.execute(f"UPDATE main.{IDENTITY_TABLE} SET incarnation = ?, created_time = ?", values)
+    if changed.rowcount == 0:
+        stage.execute(
+            f"INSERT INTO main.{IDENTITY_TABLE} (id, incarnation, created_time) VALUES (1, ?, ?)", values
+        )
+
+
+def _update_deliveries(stage: sqlite3.Connection) -> int:
+    """Let the live row win where it knows a fact that the snapshot's row does not.
+
+    That is: it was handed to a server or is about to be (dot_intent, sent, unknown); it was claimed since
+    (a higher token); or the snapshot saw it in the middle of an attempt that has ended since.
+    """
+    if not both_have(stage, "deliveries"):
+        return 0
+    shared = shared_columns(stage, "deliveries")
+    identity = {"delivery_key", row_number(stage, "deliveries")}
+    names = [name for name in shared if name not in identity]
+    live_knows = ["l.state IN ('dot_intent', 'sent', 'unknown')", "s.state IN ('claimed', 'dot_intent')"]
+    live_knows.append("l.token > s.token" if "token" in shared else "l.state = 'failed'")
+    changes = ", ".join(f"{quoted(name)} = {_live_value(name)}" for name in names)
+    before = ", ".join(f"s.{quoted(name)}" for name in names)
+    after = ", ".join(_live_value(name) for name in names)
+    return stage.execute(
+        f"UPDATE main.deliveries AS s SET {changes} FROM live.deliveries AS l"
+        f" WHERE l.delivery_key = s.delivery_key AND ({' OR '.join(live_knows)})"
+        f" AND ({before}) IS NOT ({after})"
+    ).rowcount
+
+
+def _live_value(column: str) -> str:
+    """Return the live row's value; a decision not to send is taken back, as every decision is."""
+    if column != "state":
+        return f"l.{quoted(column)}"
+    return (
+        "CASE WHEN l.state IN ('cancelled', 'expired') AND s.state IN ('pending', 'deferred')"
+        " THEN 'pending' ELSE l.state END"
+    )
+
+
+def _take_greater_usage(stage: sqlite3.Connection) -> int:
+    if not both_have(stage, "account_usage"):
+        return 0
+    return stage.execute(
+        "UPDATE main.account_usage AS s SET message_count = l.message_count FROM live.account_usage AS l"
+        " WHERE l.account_id = s.account_id AND l.minute = s.minute AND l.message_count > s.message_count"
+    ).rowcount
+
+
+def _replace_workers(stage: sqlite3.Connection) -> int:
+    """Keep the register of those who are at work now: their claims come along, and are rescued by it."""
+    if not both_have(stage, "sender_workers"):
+        return 0
+    stage.execute("DELETE FROM main.sender_workers")
+    return copy_rows(stage, "sender_workers", shared_columns(stage, "sender_workers"), "TRUE")
+
+
+def _doubt_the_forgotten(stage: sqlite3.Connection) -> None:
+    """Make `unknown` what only the snapshot knows, where the live database has no book of its run.
+
+    The live database was begun anew meanwhile, or the run was deleted: either way it may have been sent.
+    """
+    if not has(stage, "main", "deliveries"):
+        return
+    in_live = "FALSE"
+    if has(stage, "live", "deliveries"):
+        in_live = "EXISTS (SELECT 1 FROM live.deliveries l WHERE l.delivery_key = deliveries.delivery_key)"
+    run_in_live = "FALSE"
+    if has(stage, "live", "sender_runs"):
+        run_in_live = "EXISTS (SELECT 1 FROM live.sender_runs r WHERE r.run_id = deliveries.run_id)"
+    _make_unknown(stage, f"NOT {in_live} AND (state IN ('claimed', 'dot_intent') OR NOT {run_in_live})")
+
+
+def _make_unknown(stage: sqlite3.Connection, where: str) -> int:
+    if not has(stage, "main", "deliveries"):
+        return 0
+    values = {"state": "unknown", "state_reason": _LOST, "worker": None, "next_attempt_time": None}
+    return set_values(stage, "deliveries", values, f"state IN {_OPEN} AND ({where})")
+
+
+def _count_again(stage: sqlite3.Connection) -> None:
+    """Count deliveries by run and state anew: the carried ones were counted by nobody."""
+    if not (has(stage, "main", "run_counts") and has(stage, "main", "deliveries")):
+        return
+    stage.execute("DELETE FROM main.run_counts")
+    stage.execute(
+        "INSERT INTO main.run_counts (run_id, state, delivery_count)"
+        " SELECT run_id, state, count(*) FROM main.deliveries GROUP BY run_id, state"
+    )
+    if "unfinished" in columns(stage, "main", "sender_runs"):
+        stage.execute(
+            "UPDATE main.sender_runs SET unfinished ="
+            f" run_id IN (SELECT run_id FROM main.run_counts WHERE state IN {_OPEN})"
+        )
+
+
+def _number(stage: sqlite3.Connection, query: str) -> int:
+    return int(stage.execute(query).fetchone()[0])
+
+
+def _run_ids(stage: sqlite3.Connection, query: str) -> set[str]:
+    return {row[0] for row in stage.execute(query)}

@@ -1,0 +1,99 @@
+"""The live database as backup sees it: a file that other processes work on."""
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+from pathlib import Path
+
+from sqlalchemy import URL
+
+from mailer.database import users_lock_path
+from mailer.database.engine import APPLICATION_ID, Location
+from mailer.database.errors import unavailable
+from mailer.errors import FailedPrecondition, Unavailable
+from mailer.lockfile import LockFile
+from services.backup.connect import connected
+from services.backup.proof import pragma, table_names
+
+_BEYOND_OPENING = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class LiveState(Enum):
+    """What there is at the place of the live database."""
+
+    USABLE = auto()
+    EMPTY = auto()
+    """A database without tables: nothing to keep."""
+    MISSING = auto()
+    DAMAGED = auto()
+    """A file that SQLite cannot read."""
+
+
+def look(live: Path) -> LiveState:
+    """Return what there is. Raises FailedPrecondition (a file of another application), Unavailable (busy)."""
+    if not live.exists():
+        return LiveState.MISSING
+    try:
+        with translated(), connected(live, mode="rw") as connection:
+            application_id, tables = pragma(connection, "application_id"), table_names(connection)
+    except DamagedLive:
+        return LiveState.DAMAGED
+    if application_id != APPLICATION_ID and (tables or application_id):
+        raise FailedPrecondition(
+            f"{live.name} belongs to another application (its id is {application_id:#x}); nothing was "
+            "changed. Set MAILER_DATABASE_URL to the database of Mailer.",
+            reason="NOT_A_MAILER_DATABASE",
+        )
+    return LiveState.USABLE if tables else LiveState.EMPTY
+
+
+class DamagedLive(Exception):
+    """SQLite cannot read the live database."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what SQLite and the disk say into contract errors; DamagedLive when the file cannot be read."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF in _BEYOND_OPENING:
+            raise DamagedLive(str(error)) from error
+        raise unavailable(error) or error from error
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise no_space(str(error.strerror)) from error
+        raise
+
+
+def no_space(detail: str) -> FailedPrecondition:
+    """Return the error for a full disk."""
+    return FailedPrecondition(
+        f"Not enough space for the snapshot; nothing was changed ({detail}). Free some, or Prune.",
+        reason="NOT_ENOUGH_SPACE",
+    )
+
+
+@contextmanager
+def users_lock(live: Path, *, shared: bool) -> Iterator[None]:
+    """Hold the lock that every process shares while it has the database open; unshared = nobody else has.
+
+    Raises FailedPrecondition when another process is in the way.
+    """
+    lock = LockFile(users_lock_path(Location(URL.create("sqlite", database=str(live)))))
+    if not lock.acquire(shared=shared):
+        if shared:
+            raise Unavailable(
+                "The database is being put back; try again in a moment.", reason="DATABASE_GONE"
+            )
+        raise FailedPrecondition(
+            "The database cannot be read, and it can only be put back while nobody has it open: stop the "
+            "scheduler and the sender, then repeat this call.",
+            reason="DATABASE_IN_USE",
+        )
+    try:
+        yield
+    finally:
+        lock.release()

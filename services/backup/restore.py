@@ -1,0 +1,258 @@
+"""Restore: bring a snapshot back while the services work, forget no fact, and send nothing twice."""
+
+import sqlite3
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from mailer.clock import Clock
+from mailer.database import Migrations
+from mailer.errors import DataLoss
+from mailer.log import get_logger
+from services.backup import carry
+from services.backup.connect import connected, interruptible
+from services.backup.create import require_space, size_with_wal
+from services.backup.job import Job, Phase
+from services.backup.live import DamagedLive, LiveState, look, translated, users_lock
+from services.backup.offline import arriving_path, put_in_place
+from services.backup.pre_restore import PreRestore
+from services.backup.proof import count_rows, read_incarnation, table_names
+from services.backup.restore_book import Entry, RestoreBook, Restored, TableChange
+from services.backup.snapshot import Snapshot
+from services.backup.stage import Stages, editing, page_size_of, rebuild
+from services.backup.swap import Swap
+from services.backup.vault import Vault
+
+log = get_logger(__name__)
+
+_CHECKPOINT_PATIENCE_SECONDS = 0.5
+
+
+class Restorer:
+    """Restores snapshots of one store into one database. Methods block: call them in a thread."""
+
+    def __init__(
+        self,
+        *,
+        vault: Vault,
+        live: Path,
+        migrations: Sequence[Migrations],
+        clock: Clock,
+        lock_limit_seconds: float,
+    ) -> None:
+        """Keep what it works with; no restore keeps writers waiting for longer than the limit."""
+        self._vault = vault
+        self._live = live
+        self._clock = clock
+        self._lock_limit_seconds = lock_limit_seconds
+        self._stages = Stages(vault, migrations)
+        self._book = RestoreBook(vault.directory / "restores")
+        self._pre_restore = PreRestore(vault=vault, live=live, clock=clock)
+
+    def sweep(self) -> None:
+        """Remove what a killed restore left beside the live database."""
+        with self._vault.exclusive():
+            arriving_path(self._live).unlink(missing_ok=True)
+
+    def plan(self, snapshot_id: str, job: Job) -> Restored:
+        """Return what a restore would do: all of it is done on the stage, which is then thrown away."""
+        snapshot = self._vault.get(snapshot_id)
+        state = look(self._live)
+        with self._staged(snapshot, state, job) as stage, editing(stage) as connection:
+            if state in {LiveState.USABLE, LiveState.EMPTY}:
+                try:
+                    with users_lock(self._live, shared=True), translated():
+                        return self._carry(connection, snapshot, job, incarnation="")
+                except DamagedLive:
+                    pass
+            return self._doubt(connection, snapshot, incarnation="")
+
+    def restore(self, snapshot_id: str, job: Job, *, request_id: str) -> Restored:
+        """Restore, or return what an earlier call of the same id did.
+
+        Raises Aborted (BACKUP_BUSY), AlreadyExists (REQUEST_ID_REUSED), NotFound, InvalidArgument, DataLoss
+        (the snapshot is damaged), FailedPrecondition (a newer schema, another engine, no space, a file that
+        others have open), Unavailable (busy). The live database is as it was, unless the message says so.
+        """
+        entry = self._book.find(request_id, snapshot_id=snapshot_id)
+        if entry is not None and entry.done:
+            return entry.restored
+        with self._vault.exclusive():
+            self._vault.sweep()
+            entry = self._book.find(request_id, snapshot_id=snapshot_id)
+            if entry is not None and (entry.done or self._has_happened(entry)):
+                self._book.write(replace(entry, done=True))
+                return entry.restored
+            draft = Entry(
+                request_id=request_id,
+                snapshot_id=snapshot_id,
+                done=False,
+                restored=Restored(snapshot_id=snapshot_id, incarnation=uuid.uuid4().hex),
+            )
+            restored = self._restore(self._vault.get(snapshot_id), draft, job)
+            self._book.write(replace(draft, done=True, restored=restored))
+            return restored
+
+    def _restore(self, snapshot: Snapshot, draft: Entry, job: Job) -> Restored:
+        state = look(self._live)
+        if state in {LiveState.USABLE, LiveState.EMPTY}:
+            try:
+                return self._online(snapshot, draft, state, job)
+            except DamagedLive as error:
+                log.warning("the live database cannot be read", error=str(error))
+                state = LiveState.DAMAGED
+        return self._offline(snapshot, draft, state, job)
+
+    def _online(self, snapshot: Snapshot, draft: Entry, state: LiveState, job: Job) -> Restored:
+        """Replace the content under the feet of everybody who has the database open."""
+        restored, before = draft.restored, None
+
+        def under_lock(limited: Job) -> None:
+            nonlocal restored, before
+            if state is LiveState.USABLE:
+                before = self._pre_restore.take(limited, restored_id=snapshot.snapshot_id)
+            restored = self._carry(stage, snapshot, limited, incarnation=restored.incarnation)
+            restored = replace(restored, pre_restore_snapshot_id=before.snapshot_id if before else "")
+            self._book.write(replace(draft, restored=restored))
+
+        try:
+            with (
+                self._staged(snapshot, state, job) as path,
+                users_lock(self._live, shared=True),
+                translated(),
+                editing(path) as stage,
+                connected(self._live, mode="rw", timeout=0) as live,
+            ):
+                swap = Swap(
+                    stage=stage,
+                    live=live,
+                    clock=self._clock,
+                    under_lock=under_lock,
+                    lock_limit_seconds=self._lock_limit_seconds,
+                )
+                restored = replace(restored, write_lock_seconds=swap.run(job))
+        except BaseException:
+            if before is not None:
+                self._vault.remove(before.snapshot_id)
+            raise
+        self._settle(restored)
+        if before is not None:
+            self._pre_restore.prove(before, job)
+        return restored
+
+    def _offline(self, snapshot: Snapshot, draft: Entry, state: LiveState, job: Job) -> Restored:
+        """Put a file where none can be opened.
+
+        A damaged file is touched only while nobody has it open. A missing one needs no lock: every process
+        looks for the file before each transaction, and does nothing until there is one.
+        """
+        lock = nullcontext() if state is LiveState.MISSING else users_lock(self._live, shared=False)
+        with lock, self._staged(snapshot, state, job) as path:
+            with editing(path) as stage:
+                restored = self._doubt(stage, snapshot, incarnation=draft.restored.incarnation)
+            self._book.write(replace(draft, restored=restored))
+            put_in_place(path, self._live, self._clock.now())
+        return restored
+
+    @contextmanager
+    def _staged(self, snapshot: Snapshot, state: LiveState, job: Job) -> Iterator[Path]:
+        """Give the stage of a snapshot, with pages of the size that the live database has."""
+        sizes = 2 * snapshot.plain_size_bytes + 2 * size_with_wal(self._live)
+        require_space(self._vault.directory, sizes)
+        if self._live.parent.exists():
+            require_space(self._live.parent, sizes)
+        with self._stages.staged(snapshot, job) as stage:
+            if state is not LiveState.USABLE or page_size_of(self._live) == page_size_of(stage):
+                yield stage
+                return
+            with self._vault.scratch("rebuilt") as rebuilt:
+                rebuild(stage, rebuilt, page_size_of(self._live), job)
+                yield rebuilt
+
+    def _carry(
+        self, stage: sqlite3.Connection, snapshot: Snapshot, job: Job, *, incarnation: str
+    ) -> Restored:
+        """Carry over what must not be forgotten and hold the runs, in the stage; returns the report."""
+        job.step(Phase.CARRYING)
+        uri = f"{self._live.resolve().as_uri()}?mode=ro"
+        stage.execute("ATTACH DATABASE ? AS live", (uri,))
+        try:
+            with _transaction(stage), interruptible(stage, job):
+                live_counts = count_rows(stage, table_names(stage, schema="live"), schema="live")
+                sent_since = carry.count_sent_since(stage)
+                carried = carry.carry(stage)
+                held = carry.hold_runs(stage)
+                self._renew(stage, incarnation)
+        finally:
+            stage.execute("DETACH DATABASE live")
+        return Restored(
+            snapshot_id=snapshot.snapshot_id,
+            tables=_changes(live_counts, snapshot.row_counts),
+            held_run_ids=tuple(held),
+            sent_since_count=sent_since,
+            carried_row_count=carried,
+            incarnation=incarnation,
+        )
+
+    def _doubt(self, stage: sqlite3.Connection, snapshot: Snapshot, *, incarnation: str) -> Restored:
+        """Make the stage fit for a world in which nobody knows what was sent since; returns the report."""
+        with _transaction(stage):
+            carry.doubt_all(stage)
+            held = carry.hold_runs(stage)
+            self._renew(stage, incarnation)
+        return Restored(
+            snapshot_id=snapshot.snapshot_id,
+            tables=_changes({}, snapshot.row_counts),
+            held_run_ids=tuple(held),
+            incarnation=incarnation,
+        )
+
+    def _renew(self, stage: sqlite3.Connection, incarnation: str) -> None:
+        if incarnation:
+            carry.renew_identity(stage, incarnation, self._clock.now())
+
+    def _settle(self, restored: Restored) -> None:
+        """Look at the restored database and bring it from the journal into the file."""
+        with translated(), connected(self._live, mode="rw", timeout=_CHECKPOINT_PATIENCE_SECONDS) as live:
+            try:
+                live.execute("PRAGMA journal_mode=WAL")
+                live.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            except sqlite3.OperationalError as error:
+                # Somebody reads: the next checkpoint of any process does it.
+                log.info("the journal is emptied later", error=str(error))
+            problem = live.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise DataLoss(
+                f"The database was restored but is not sound: {problem}. Restore another snapshot; the state "
+                f"before is {restored.pre_restore_snapshot_id or 'lost'}.",
+                reason="RESTORED_NOT_SOUND",
+            )
+
+    def _has_happened(self, entry: Entry) -> bool:
+        """Say whether a restore that was cut short had committed: then the database has its incarnation."""
+        if not self._live.exists():
+            return False
+        try:
+            with connected(self._live, mode="rw") as live:
+                return read_incarnation(live) == entry.restored.incarnation
+        except sqlite3.Error:
+            return False
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _changes(live: dict[str, int], snapshot: Mapping[str, int]) -> tuple[TableChange, ...]:
+    return tuple(
+        TableChange(table, live.get(table, 0), snapshot.get(table, 0)) for table in sorted({*live, *snapshot})
+    )

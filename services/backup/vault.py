@@ -1,0 +1,178 @@
+"""The store: one directory of packed copies and manifests. The files are the catalogue.
+
+`<id>.db.zst` is a packed copy, `<id>.json` its manifest. The rename of the manifest is the commit point:
+without a manifest there is no snapshot, whatever else lies there.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from mailer.errors import Aborted, FieldViolation, InvalidArgument, NotFound
+from mailer.lockfile import LockFile
+from services.backup.durable import move_file, replace_file, sync_directory
+from services.backup.snapshot import ManifestDamaged, Snapshot, is_snapshot_id, make_id, time_in_id
+
+_PACKED = ".db.zst"
+_MANIFEST = ".json"
+_LARGEST_MANIFEST_BYTES = 4 * 1024 * 1024
+
+
+class Vault:
+    """Keeps snapshots. Methods block on the disk: call them in a thread."""
+
+    def __init__(self, directory: Path) -> None:
+        """Name the directory; `open` makes it."""
+        self.directory = directory
+        self._work = directory / "work"
+
+    def open(self) -> None:
+        """Make the directories, for the owner only, and sweep what a killed process left."""
+        for directory in (self.directory, self._work):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)
+        try:
+            with self.exclusive():
+                self.sweep()
+        except Aborted:
+            # Another process is at work, so its files are no leftovers; whoever comes next sweeps.
+            return
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the store against every other Create, Prune and Restore of any process. Raises Aborted."""
+        lock = LockFile(self.directory / "store.lock")
+        if not lock.acquire():
+            raise Aborted(
+                "Another backup operation is at work. Try again when it has finished.", reason="BACKUP_BUSY"
+            )
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def sweep(self) -> list[str]:
+        """Remove what a killed operation left and return the names. Only under `exclusive`."""
+        left = [path for path in self._work.iterdir() if path.is_file()]
+        for path in self.directory.iterdir():
+            name = path.name
+            packed = name.removesuffix(_PACKED)
+            if packed != name and is_snapshot_id(packed) and not self._manifest(packed).exists():
+                left.append(path)
+            if name.startswith(".") and name.endswith(f"{_MANIFEST}.new"):
+                left.append(path)
+        for path in left:
+            path.unlink(missing_ok=True)
+        if left:
+            sync_directory(self.directory)
+        return [path.name for path in left]
+
+    def new_id(self, now: datetime) -> str:
+        """Return an id that nothing in the store has."""
+        while True:
+            snapshot_id = make_id(now, suffix=secrets.token_hex(4))
+            if not (self._manifest(snapshot_id).exists() or self._packed(snapshot_id).exists()):
+                return snapshot_id
+
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[Path]:
+        """Give an empty file for the owner only; afterwards it is gone, with what SQLite put beside it."""
+        path = self._work / f"{name}-{secrets.token_hex(4)}"
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        try:
+            yield path
+        finally:
+            for left in self._work.glob(f"{path.name}*"):
+                left.unlink(missing_ok=True)
+
+    def publish(self, snapshot: Snapshot, packed: Path) -> None:
+        """Make a packed copy that is on disk already into a snapshot. Only under `exclusive`."""
+        move_file(packed, self._packed(snapshot.snapshot_id))
+        replace_file(self._manifest(snapshot.snapshot_id), snapshot.to_json())
+
+    def record(self, snapshot: Snapshot) -> bool:
+        """Write what is now known about a snapshot; False when it was removed meanwhile."""
+        with self._manifests():
+            if not self._manifest(snapshot.snapshot_id).exists():
+                return False
+            replace_file(self._manifest(snapshot.snapshot_id), snapshot.to_json())
+            return True
+
+    def remove(self, snapshot_id: str) -> None:
+        """Remove a snapshot, manifest first: half a removal leaves no snapshot. Only under `exclusive`."""
+        with self._manifests():
+            self._manifest(snapshot_id).unlink(missing_ok=True)
+            sync_directory(self.directory)
+            self._packed(snapshot_id).unlink(missing_ok=True)
+            sync_directory(self.directory)
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return all snapshots, newest first; files that are not ours are passed over, damage is a state."""
+        names = [path.name.removesuffix(_MANIFEST) for path in self.directory.glob(f"mailer_*{_MANIFEST}")]
+        found = [self._read(name) for name in names if is_snapshot_id(name)]
+        return sorted(
+            (snapshot for snapshot in found if snapshot is not None),
+            key=lambda snapshot: (snapshot.created_time, snapshot.snapshot_id),
+            reverse=True,
+        )
+
+    def get(self, snapshot_id: str) -> Snapshot:
+        """Return one snapshot. Raises InvalidArgument (not an id of ours) and NotFound."""
+        if not is_snapshot_id(snapshot_id):
+            raise InvalidArgument(
+                [
+                    FieldViolation(
+                        "snapshot_id", "must be an id from List, like mailer_20261224T020000Z-0a1b2c3d"
+                    )
+                ]
+            )
+        snapshot = self._read(snapshot_id)
+        if snapshot is None:
+            raise NotFound(f"There is no snapshot {snapshot_id}.", metadata={"snapshot_id": snapshot_id})
+        return snapshot
+
+    def packed_path(self, snapshot: Snapshot) -> Path:
+        """Return where the packed copy of a snapshot of this store lies."""
+        return self._packed(snapshot.snapshot_id)
+
+    def packed_size(self, snapshot_id: str) -> int:
+        """Return the bytes a snapshot takes up; 0 when its copy is missing."""
+        try:
+            return self._packed(snapshot_id).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _read(self, snapshot_id: str) -> Snapshot | None:
+        """Return a snapshot with the damage that shows without reading its copy; None if there is none."""
+        try:
+            with self._manifest(snapshot_id).open("rb") as file:
+                snapshot = Snapshot.from_json(file.read(_LARGEST_MANIFEST_BYTES), snapshot_id=snapshot_id)
+        except FileNotFoundError:
+            return None
+        except (ManifestDamaged, OSError) as error:
+            return Snapshot(snapshot_id=snapshot_id, created_time=time_in_id(snapshot_id), damage=str(error))
+        return snapshot if snapshot.damage else snapshot.with_damage(self._visible_damage(snapshot))
+
+    def _visible_damage(self, snapshot: Snapshot) -> str:
+        try:
+            size = self._packed(snapshot.snapshot_id).stat().st_size
+        except FileNotFoundError:
+            return "the packed copy is missing"
+        if size == snapshot.packed_size_bytes:
+            return ""
+        return f"the packed copy has {size} bytes instead of {snapshot.packed_size_bytes}"
+
+    @contextmanager
+    def _manifests(self) -> Iterator[None]:
+        """Hold off others who rewrite or remove manifests, for an instant: Verify works beside Prune."""
+        with LockFile(self.directory / "manifests.lock"):
+            yield
+
+    def _packed(self, snapshot_id: str) -> Path:
+        return self.directory / f"{snapshot_id}{_PACKED}"
+
+    def _manifest(self, snapshot_id: str) -> Path:
+        return self.directory / f"{snapshot_id}{_MANIFEST}"
