@@ -3,41 +3,22 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import aiosmtplib
 import pytest
 import trustme
 
-from mailer.clock import SystemClock
 from mailer.inbox import Entry, Event, Inbox, read_journal
 from mailer.secrets import Secret
+from tests.fakes.clock import FakeClock
 
 MESSAGE = b"Message-ID: <1@example.com>\r\nSubject: Hi\r\n\r\n.dot first\r\nbye\r\n"
 
 
-class SteppedClock(SystemClock):
-    """A clock whose instant the test moves; its sleeps are recorded and take no time."""
-
-    def __init__(self) -> None:
-        self.instant = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
-        self.slept: list[float] = []
-
-    def now(self) -> datetime:
-        return self.instant
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-
-
 @pytest.fixture
-def clock() -> SteppedClock:
-    return SteppedClock()
-
-
-@pytest.fixture
-async def inbox(tmp_path: Path, clock: SteppedClock) -> AsyncIterator[Inbox]:
+async def inbox(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Inbox]:
     inbox = Inbox(tmp_path / "mail", clock)
     inbox.add("first")
     inbox.add("second")
@@ -73,11 +54,11 @@ async def test_an_accepted_message_is_a_file_with_its_very_bytes(inbox: Inbox) -
     assert [path.read_bytes() for path in kept(inbox)] == [MESSAGE]
 
 
-async def test_the_journal_tells_envelope_message_id_and_file(inbox: Inbox, clock: SteppedClock) -> None:
+async def test_the_journal_tells_envelope_message_id_and_file(inbox: Inbox, clock: FakeClock) -> None:
     await send(inbox, "second")
     (entry,) = entries(inbox, Event.ACCEPTED)
     assert entry == Entry(
-        time=clock.instant,
+        time=clock.now(),
         listener="second",
         port=inbox.listener("second").port,
         connection=1,
@@ -91,12 +72,12 @@ async def test_the_journal_tells_envelope_message_id_and_file(inbox: Inbox, cloc
 
 
 async def test_the_journal_tells_when_a_client_came_and_when_it_spoke_first(
-    inbox: Inbox, clock: SteppedClock
+    inbox: Inbox, clock: FakeClock
 ) -> None:
-    came = clock.instant
+    came = clock.now()
     reader, writer = await asyncio.open_connection("127.0.0.1", inbox.listener("first").port)
     assert (await reader.readline()).startswith(b"220 ")
-    clock.instant += timedelta(seconds=2)
+    clock.step_wall_clock(2)
     writer.write(b"EHLO tests\r\n")
     assert (await reader.readline()).startswith(b"250-")
     writer.close()
@@ -146,31 +127,29 @@ async def test_data_without_a_recipient_is_refused_and_noted(inbox: Inbox) -> No
     assert kept(inbox) == []
 
 
-async def test_a_failing_listener_answers_421_to_new_connections(inbox: Inbox, clock: SteppedClock) -> None:
-    inbox.listener("first").fail(until=clock.instant + timedelta(seconds=3))
+async def test_a_failing_listener_answers_421_to_new_connections(inbox: Inbox, clock: FakeClock) -> None:
+    inbox.listener("first").fail(until=clock.now() + timedelta(seconds=3))
     with pytest.raises(aiosmtplib.SMTPConnectError, match=r"4\.3\.2"):
         await connected(inbox)
     assert entries(inbox, Event.REFUSED)[0].reply.startswith("421")
 
 
-async def test_a_failing_listener_says_goodbye_to_open_connections(inbox: Inbox, clock: SteppedClock) -> None:
+async def test_a_failing_listener_says_goodbye_to_open_connections(inbox: Inbox, clock: FakeClock) -> None:
     client = await connected(inbox)
-    inbox.listener("first").fail(until=clock.instant + timedelta(seconds=3))
+    inbox.listener("first").fail(until=clock.now() + timedelta(seconds=3))
     with pytest.raises(aiosmtplib.SMTPSenderRefused) as refused:
         await client.sendmail("news@example.com", ["ada@example.com"], MESSAGE)
     client.close()
     assert refused.value.code == 421
 
 
-async def test_a_pipelining_client_reads_both_the_250_and_the_goodbye(
-    inbox: Inbox, clock: SteppedClock
-) -> None:
+async def test_a_pipelining_client_reads_both_the_250_and_the_goodbye(inbox: Inbox, clock: FakeClock) -> None:
     listener = inbox.listener("first")
     reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     writer.write(b"EHLO tests\r\nMAIL FROM:<news@example.com>\r\nRCPT TO:<ada@example.com>\r\nDATA\r\n")
     await reader.readuntil(b"354 ")
     await reader.readline()
-    listener.fail(until=clock.instant + timedelta(seconds=3))
+    listener.fail(until=clock.now() + timedelta(seconds=3))
     writer.write(
         b"Subject: Hi\r\n\r\nbye\r\n.\r\nMAIL FROM:<news@example.com>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n"
     )
@@ -179,20 +158,20 @@ async def test_a_pipelining_client_reads_both_the_250_and_the_goodbye(
     assert answers == [b"250", b"421"]
 
 
-async def test_a_failure_ends_at_its_time(inbox: Inbox, clock: SteppedClock) -> None:
-    inbox.listener("first").fail(until=clock.instant + timedelta(seconds=3))
-    clock.instant += timedelta(seconds=3)
+async def test_a_failure_ends_at_its_time(inbox: Inbox, clock: FakeClock) -> None:
+    inbox.listener("first").fail(until=clock.now() + timedelta(seconds=3))
+    clock.step_wall_clock(3)
     assert "Kept as" in await send(inbox)
 
 
-async def test_a_failure_ends_when_the_listener_recovers(inbox: Inbox, clock: SteppedClock) -> None:
-    inbox.listener("first").fail(until=clock.instant + timedelta(days=1))
+async def test_a_failure_ends_when_the_listener_recovers(inbox: Inbox, clock: FakeClock) -> None:
+    inbox.listener("first").fail(until=clock.now() + timedelta(days=1))
     inbox.listener("first").recover()
     assert "Kept as" in await send(inbox)
 
 
-async def test_one_listener_fails_while_the_other_works(inbox: Inbox, clock: SteppedClock) -> None:
-    inbox.listener("first").fail(until=clock.instant + timedelta(days=1))
+async def test_one_listener_fails_while_the_other_works(inbox: Inbox, clock: FakeClock) -> None:
+    inbox.listener("first").fail(until=clock.now() + timedelta(days=1))
     assert "Kept as" in await send(inbox, "second")
 
 
@@ -215,10 +194,15 @@ async def test_closing_ends_open_connections(inbox: Inbox) -> None:
     writer.close()
 
 
-async def test_a_delay_is_waited_for_after_the_message_is_stored(inbox: Inbox, clock: SteppedClock) -> None:
+async def test_a_delay_is_waited_for_after_the_message_is_stored(inbox: Inbox, clock: FakeClock) -> None:
     inbox.listener("first").delay = 0.25
-    await send(inbox)
-    assert clock.slept == [0.25]
+    sending = asyncio.create_task(send(inbox))
+    while not clock.sleepers:
+        await asyncio.sleep(0.001)
+    assert len(kept(inbox)) == 1
+    assert not sending.done()
+    await clock.advance(0.25)
+    await sending
 
 
 async def test_a_message_that_cannot_be_stored_is_refused_for_now(inbox: Inbox) -> None:
@@ -232,7 +216,7 @@ async def test_a_message_that_cannot_be_stored_is_refused_for_now(inbox: Inbox) 
 
 
 async def test_mail_is_accepted_only_after_authentication_where_there_is_a_user(
-    tmp_path: Path, clock: SteppedClock
+    tmp_path: Path, clock: FakeClock
 ) -> None:
     authority = trustme.CA()
     server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -267,17 +251,17 @@ async def test_authentication_is_not_offered_where_there_is_no_user(inbox: Inbox
         assert not client.supports_extension("auth")
 
 
-async def test_a_later_inbox_adds_to_the_folder(inbox: Inbox, clock: SteppedClock) -> None:
+async def test_a_later_inbox_adds_to_the_folder(inbox: Inbox, clock: FakeClock) -> None:
     await send(inbox)
     again = Inbox(inbox.directory, clock)
     again.add("first")
     async with again:
         # The same instant and the same number: names must differ all the same.
-        clock.instant += timedelta(microseconds=1)
+        clock.step_wall_clock(0.000001)
         await send(again)
     assert len(kept(inbox)) == len(entries(inbox, Event.ACCEPTED)) == 2
 
 
-def test_a_name_that_would_leave_the_folder_is_refused(tmp_path: Path, clock: SteppedClock) -> None:
+def test_a_name_that_would_leave_the_folder_is_refused(tmp_path: Path, clock: FakeClock) -> None:
     with pytest.raises(ValueError, match="lower-case"):
         Inbox(tmp_path, clock).add("../first")
