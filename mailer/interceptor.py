@@ -3,11 +3,13 @@
 An exception nobody foresaw becomes INTERNAL without a word of it on the wire; its traceback goes to the log.
 """
 
+from __future__ import annotations
+
 import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import structlog
@@ -23,8 +25,9 @@ from mailer.validation import parse
 
 log = get_logger(__name__)
 
-Handler = grpc.RpcMethodHandler[Any, Any]
-Context = ServicerContext[Any, Any]
+# Quoted: generic only in the stubs.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "ServicerContext[Any, Any]"
 
 # Part of the server, not of the business: never waited for at a stop, never refused because of one.
 _HOUSEKEEPING = ("/grpc.health.", "/grpc.reflection.")

@@ -1,6 +1,6 @@
 """SQLite (or PostgreSQL) behind one writer and a few readers."""
 
-from mailer.database.database import Database, users_lock_path
+from mailer.database.database import Database
 from mailer.database.errors import (
     DatabaseBusy,
     DatabaseFull,
@@ -9,6 +9,7 @@ from mailer.database.errors import (
     DatabaseUnavailable,
     DatabaseUnusable,
 )
+from mailer.database.file import users_lock_path
 from mailer.database.migrate import Migrations, migrate, migrate_all
 from mailer.database.types import Instant
 

@@ -1,11 +1,10 @@
 """The database as the services see it: run a function that writes or reads, hear when it is gone."""
 
 import asyncio
-import os
 import sqlite3
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -13,18 +12,19 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from sqlalchemy import Connection, update
 
 from mailer.clock import Clock
-from mailer.database.engine import Location, check_ours, locate, read_engine, write_engine
+from mailer.database.engine import Location, locate, read_engine, write_engine
 from mailer.database.errors import (
     DatabaseGone,
     DatabaseReplaced,
     DatabaseUnavailable,
     DatabaseUnusable,
     unavailable,
+    wrote_in_a_read,
 )
+from mailer.database.file import DatabaseFile
 from mailer.database.identity import READ_INCARNATION, ensure_identity, identity
 from mailer.database.migrate import Migrations, migrate_all
 from mailer.database.writer import Job, Writer
-from mailer.lockfile import LockFile
 from mailer.log import get_logger
 
 log = get_logger(__name__)
@@ -45,23 +45,21 @@ class Database:
         busy_timeout: timedelta,
         readers: int,
         max_group: int,
-        users: LockFile | None,
     ) -> None:
         """Use `open` instead."""
         self.location = location
-        self._users = users
         self._write_engine = write_engine(location, busy_timeout=busy_timeout)
         self._read_engine = read_engine(location, busy_timeout=busy_timeout, connections=readers)
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="database-reader")
         self._writer = Writer(
-            open_connection=self._open_writing,
+            connection=self._writing,
             incarnation_of=self._present_incarnation,
             on_outcome=self._note,
             max_group=max_group,
         )
         self._loop = asyncio.get_running_loop()
-        self._file = _inode(location)
-        self._reopening = threading.Lock()
+        self._file = DatabaseFile(location.path, let_go=self._disconnect) if location.is_sqlite else None
+        self._closed = False
         self._incarnation = ""
         self._problem: DatabaseUnavailable | None = None
         self._when_replaced: list[Callable[[], None]] = []
@@ -84,16 +82,9 @@ class Database:
         """
         location = locate(url)
         await asyncio.to_thread(migrate_all, url, migrations, busy_timeout=busy_timeout)
-        users = None
         if location.is_sqlite:
             _report_sqlite_version()
-            # Whoever replaces the file while everything is stopped takes this lock for itself alone.
-            users = LockFile(users_lock_path(location))
-            if not users.acquire(shared=True):
-                raise DatabaseUnusable(
-                    f"the database {location} is being restored: start again when that is done"
-                )
-        database = cls(location, busy_timeout=busy_timeout, readers=readers, max_group=max_group, users=users)
+        database = cls(location, busy_timeout=busy_timeout, readers=readers, max_group=max_group)
         try:
             database._incarnation = await asyncio.to_thread(database._ensure_identity, clock)
         except BaseException:
@@ -149,6 +140,8 @@ class Database:
 
         It sees every write that was answered before. Raises what fn raises, or DatabaseUnavailable.
         """
+        if self._closed:
+            raise DatabaseGone("The database is closed; the service is stopping.")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, partial(self._read, fn, args, kwargs))
 
@@ -172,19 +165,23 @@ class Database:
 
     async def close(self) -> None:
         """Finish the queued writes, then let go of the file. Later calls raise DatabaseGone."""
+        self._closed = True
         await asyncio.to_thread(self._writer.close)
         await asyncio.to_thread(self._readers.shutdown, wait=True)
         self._dispose()
 
     def _dispose(self) -> None:
+        self._disconnect()
+        if self._file is not None:
+            self._file.close()
+
+    def _disconnect(self) -> None:
         self._write_engine.dispose()
         self._read_engine.dispose()
-        if self._users is not None:
-            self._users.release()
 
     def _ensure_identity(self, clock: Clock) -> str:
         try:
-            with self._write_engine.begin() as connection:
+            with self._writing() as connection, connection.begin():
                 return ensure_identity(connection, clock.now())
         except Exception as error:
             cause = unavailable(error)
@@ -194,44 +191,24 @@ class Database:
 
     def _read(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
         try:
-            self._check_file()
-            with self._read_engine.begin() as connection:
+            with self._in_use(), self._read_engine.begin() as connection:
                 return fn(connection, *args, **kwargs)
         except Exception as error:
             cause = unavailable(error)
-            if cause is None:
+            if cause is None or wrote_in_a_read(error):
                 raise
             self._note(cause)
             if cause is error:
                 raise
             raise cause from error
 
-    def _open_writing(self) -> Connection:
-        self._check_file()
-        return self._write_engine.connect()
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._in_use(), self._write_engine.connect() as connection:
+            yield connection
 
-    def _check_file(self) -> None:
-        """Notice a file removed or exchanged: SQLite would go on writing into the old one, unseen."""
-        if not self.location.is_sqlite:
-            return
-        present = _inode(self.location)
-        if present == self._file:
-            return
-        if present is None:
-            raise DatabaseGone(
-                f"The database file {self.location.path} is missing; put it back or restore it."
-            )
-        with self._reopening:
-            if present == self._file:
-                return
-            try:
-                check_ours(self.location.path)
-            except (DatabaseUnusable, sqlite3.Error) as error:
-                raise DatabaseGone(f"The database file was exchanged for another: {error}") from error
-            self._write_engine.dispose()
-            self._read_engine.dispose()
-            self._file = present
-            log.warning("the database file was exchanged", path=str(self.location.path))
+    def _in_use(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._file is None else self._file.in_use()
 
     def _present_incarnation(self, connection: Connection) -> str:
         present = connection.exec_driver_sql(READ_INCARNATION).scalar()
@@ -264,11 +241,6 @@ class Database:
             self._loop.call_soon_threadsafe(call)
 
 
-def users_lock_path(location: Location) -> Any:
-    """Return the lock file that every process shares while it has the SQLite database open."""
-    return location.path.with_name(location.path.name + ".users")
-
-
 def _call(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], connection: Connection) -> T:
     return fn(connection, *args, **kwargs)
 
@@ -280,16 +252,6 @@ def _nothing(connection: Connection) -> None:
 def _touch(connection: Connection) -> None:
     """Write a row: the only way to learn that a full disk has room again."""
     connection.execute(update(identity).values(created_time=identity.c.created_time))
-
-
-def _inode(location: Location) -> tuple[int, int] | None:
-    if not location.is_sqlite:
-        return None
-    try:
-        status = os.stat(location.path)  # noqa: PTH116 (called for every transaction)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _report_sqlite_version() -> None:

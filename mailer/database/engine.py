@@ -76,19 +76,17 @@ def prepare_file(path: Path) -> None:
         # Made by us, so that the mode is ours: it holds addresses. The -wal and -shm files inherit it.
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        with path.open("rb") as file:
-            header = file.read(len(_HEADER))
+        _check_header(path)
     except OSError as error:
         raise DatabaseUnusable(
             f"the database {path} cannot be opened or created: {error.strerror}; "
             "set MAILER_DATABASE_URL or MAILER_DATA_DIR"
         ) from None
-    if header and header != _HEADER:
-        raise DatabaseUnusable(f"not a Mailer database: {path} is no SQLite file; nothing was changed")
 
 
 def check_ours(path: Path) -> None:
-    """Refuse an SQLite file that belongs to another application; an empty one is fine. Changes nothing."""
+    """Refuse a file that is no SQLite or another application's; an empty one is fine. Changes nothing."""
+    _check_header(path)
     connection = connect_file(path, busy_timeout=timedelta(seconds=5))
     try:
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()
@@ -99,6 +97,14 @@ def check_ours(path: Path) -> None:
         raise DatabaseUnusable(
             f"not a Mailer database: {path} belongs to another application; nothing was changed"
         )
+
+
+def _check_header(path: Path) -> None:
+    # Asked of the file itself: with the log of another database beside it, SQLite would not look here first.
+    with path.open("rb") as file:
+        header = file.read(len(_HEADER))
+    if header and header != _HEADER:
+        raise DatabaseUnusable(f"not a Mailer database: {path} is no SQLite file; nothing was changed")
 
 
 def connect_file(path: Path, *, busy_timeout: timedelta) -> sqlite3.Connection:

@@ -74,6 +74,12 @@ _POSTGRES_BUSY = {"55P03", "40001", "40P01"}
 _POSTGRES_FULL = {"53100"}
 
 
+def wrote_in_a_read(error: BaseException) -> bool:
+    """Say whether a function handed to `Database.read` tried to write: a bug, not a state of the disk."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+    return code == sqlite3.SQLITE_READONLY
+
+
 def unavailable(error: BaseException) -> DatabaseUnavailable | None:  # noqa: PLR0911 (a table in words)
     """Return what the error says about the database as a whole, None when it is about the statement."""
     if isinstance(error, DatabaseUnavailable):

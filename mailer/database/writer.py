@@ -8,7 +8,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,17 +44,17 @@ class Writer:
     def __init__(
         self,
         *,
-        open_connection: Callable[[], Connection],
+        connection: Callable[[], AbstractContextManager[Connection]],
         incarnation_of: Callable[[Connection], str],
         on_outcome: Callable[[BaseException | None], None],
         max_group: int,
     ) -> None:
         """Start nothing yet.
 
-        `open_connection` returns a connection outside a transaction and may raise DatabaseUnavailable;
+        `connection` lends a connection outside a transaction and may raise DatabaseUnavailable;
         `incarnation_of` is asked at the start of each group; `on_outcome` hears of each group, on the thread.
         """
-        self._open = open_connection
+        self._connection = connection
         self._incarnation_of = incarnation_of
         self._on_outcome = on_outcome
         self._max_group = max_group
@@ -103,14 +103,10 @@ class Writer:
     def _run(self, jobs: list[Job]) -> list[Answer]:
         """Run one group; a failure of the database itself, or of the COMMIT, fails every job of it."""
         try:
-            connection = self._open()
-            try:
-                with connection.begin():
-                    incarnation = self._incarnation_of(connection)
-                    alone = len(jobs) == 1
-                    answers = [_run_one(connection, job, incarnation, alone=alone) for job in jobs]
-            finally:
-                connection.close()
+            with self._connection() as connection, connection.begin():
+                incarnation = self._incarnation_of(connection)
+                alone = len(jobs) == 1
+                answers = [_run_one(connection, job, incarnation, alone=alone) for job in jobs]
         except _RolledBack as only:
             self._on_outcome(None)
             return [Answer(jobs[0], error=only.error)]
