@@ -1,0 +1,49 @@
+"""Messages per account and minute in SQL: what caps are checked against, across restarts and processes.
+
+The counts are written by the book, in the transaction of each intent.
+"""
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, delete, func, select
+
+from services.sender.caps import DAY_MINUTES, minute_of
+from services.sender.tables import account_usage, workers
+
+WORKER_SILENT_AFTER = timedelta(seconds=60)
+
+
+def read_counts(
+    connection: Connection, account_ids: Collection[str], since_minute: int, now: datetime
+) -> tuple[dict[str, dict[int, int]], int]:
+    """Return the messages of these accounts per minute, and how many workers share the accounts."""
+    counts: dict[str, dict[int, int]] = {account_id: {} for account_id in account_ids}
+    rows = connection.execute(
+        select(account_usage.c.account_id, account_usage.c.minute, account_usage.c.message_count).where(
+            account_usage.c.account_id.in_(list(account_ids)), account_usage.c.minute >= since_minute
+        )
+    )
+    for account_id, minute, count in rows:
+        counts[account_id][minute] = count
+    alive = select(func.count()).where(workers.c.heartbeat_time > now - WORKER_SILENT_AFTER)
+    return counts, connection.execute(alive).scalar_one()
+
+
+def day_counts(connection: Connection, account_ids: Collection[str], *, now: datetime) -> dict[str, int]:
+    """Return the messages of each account in the last 24 hours; accounts without any are missing."""
+    rows = connection.execute(
+        select(account_usage.c.account_id, func.sum(account_usage.c.message_count).label("total"))
+        .where(
+            account_usage.c.account_id.in_(list(account_ids)),
+            account_usage.c.minute > minute_of(now) - DAY_MINUTES,
+        )
+        .group_by(account_usage.c.account_id)
+    )
+    return {row.account_id: int(row.total) for row in rows}
+
+
+def forget_usage(connection: Connection, *, now: datetime) -> int:
+    """Delete counts that no cap looks at any more. Returns how many rows."""
+    oldest = minute_of(now) - DAY_MINUTES - 60
+    return connection.execute(delete(account_usage).where(account_usage.c.minute < oldest)).rowcount
