@@ -8,7 +8,7 @@ from mailer.clock import Clock
 from mailer.errors import AlreadyExists, DataLoss, FailedPrecondition
 from services.backup.copy_sqlite import WriterWait, copy_database, writer_wait
 from services.backup.job import Job
-from services.backup.live import DamagedLive, LiveState, look, no_space, translated, users_lock
+from services.backup.live import DamagedLive, LiveState, look, no_space, translated, used
 from services.backup.pack import pack, read_back
 from services.backup.proof import NotSound, prove
 from services.backup.snapshot import Snapshot, Trigger
@@ -75,7 +75,7 @@ class Creator:
         )
         try:
             with translated(), self._vault.scratch("copy") as plain, self._vault.scratch("packed") as packed:
-                with users_lock(self._live, shared=True), writer_wait(self._live, self._clock) as wait:
+                with used(self._live), writer_wait(self._live, self._clock) as wait:
                     copy_database(self._live, plain, job)
                 proven = self._prove(draft, plain, job)
                 snapshot = self._pack(proven, plain, packed, job, began=began, wait=wait)

@@ -2,21 +2,23 @@
 
 import errno
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
 from pathlib import Path
 
-from sqlalchemy import URL
-
 from mailer.database import users_lock_path
-from mailer.database.engine import APPLICATION_ID, Location
+from mailer.database.engine import APPLICATION_ID
 from mailer.database.errors import unavailable
 from mailer.errors import FailedPrecondition, Unavailable
 from mailer.lockfile import LockFile
 from services.backup.connect import connected
+from services.backup.job import Job
 from services.backup.proof import pragma, table_names
 
+_PATIENCE_SECONDS = 10.0
+_RETRY_SECONDS = 0.05
 _BEYOND_OPENING = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -77,23 +79,36 @@ def no_space(detail: str) -> FailedPrecondition:
 
 
 @contextmanager
-def users_lock(live: Path, *, shared: bool) -> Iterator[None]:
-    """Hold the lock that every process shares while it has the database open; unshared = nobody else has.
-
-    Raises FailedPrecondition when another process is in the way.
-    """
-    lock = LockFile(users_lock_path(Location(URL.create("sqlite", database=str(live)))))
-    if not lock.acquire(shared=shared):
-        if shared:
-            raise Unavailable(
-                "The database is being put back; try again in a moment.", reason="DATABASE_GONE"
-            )
-        raise FailedPrecondition(
-            "The database cannot be read, and it can only be put back while nobody has it open: stop the "
-            "scheduler and the sender, then repeat this call.",
-            reason="DATABASE_IN_USE",
-        )
+def used(live: Path) -> Iterator[None]:
+    """Share the lock that every process holds while it has the database open. Raises Unavailable."""
+    lock = LockFile(users_lock_path(live))
+    if not lock.acquire(shared=True):
+        raise Unavailable("The database is being put back; try again in a moment.", reason="DATABASE_GONE")
     try:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def alone(live: Path, job: Job) -> Iterator[None]:
+    """Hold that lock alone: nobody has the database open, nobody opens it. Raises FailedPrecondition."""
+    lock = LockFile(users_lock_path(live))
+    patient = job.within(_PATIENCE_SECONDS, _in_use())
+    pause = threading.Event()
+    live.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    while not lock.acquire():
+        patient.check()
+        pause.wait(_RETRY_SECONDS)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _in_use() -> FailedPrecondition:
+    return FailedPrecondition(
+        "The database is lost or cannot be read, and it can only be put back while nobody has it open: stop "
+        "the scheduler and the sender, then repeat this call.",
+        reason="DATABASE_IN_USE",
+    )

@@ -3,7 +3,7 @@
 import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from services.backup import carry
 from services.backup.connect import connected, interruptible
 from services.backup.create import require_space, size_with_wal
 from services.backup.job import Job, Phase
-from services.backup.live import DamagedLive, LiveState, look, translated, users_lock
+from services.backup.live import DamagedLive, LiveState, alone, look, translated, used
 from services.backup.offline import arriving_path, put_in_place
 from services.backup.pre_restore import PreRestore
 from services.backup.proof import count_rows, read_incarnation, table_names
@@ -63,7 +63,7 @@ class Restorer:
         with self._staged(snapshot, state, job) as stage, editing(stage) as connection:
             if state in {LiveState.USABLE, LiveState.EMPTY}:
                 try:
-                    with users_lock(self._live, shared=True), translated():
+                    with used(self._live), translated():
                         return self._carry(connection, snapshot, job, incarnation="")
                 except DamagedLive:
                     pass
@@ -120,7 +120,7 @@ class Restorer:
         try:
             with (
                 self._staged(snapshot, state, job) as path,
-                users_lock(self._live, shared=True),
+                used(self._live),
                 translated(),
                 editing(path) as stage,
                 connected(self._live, mode="rw", timeout=0) as live,
@@ -132,7 +132,7 @@ class Restorer:
                     under_lock=under_lock,
                     lock_limit_seconds=self._lock_limit_seconds,
                 )
-                restored = replace(restored, write_lock_seconds=swap.run(job))
+                seconds = swap.run(job)
         except BaseException:
             if before is not None:
                 self._vault.remove(before.snapshot_id)
@@ -140,16 +140,14 @@ class Restorer:
         self._settle(restored)
         if before is not None:
             self._pre_restore.prove(before, job)
-        return restored
+        return replace(restored, write_lock_seconds=seconds)
 
     def _offline(self, snapshot: Snapshot, draft: Entry, state: LiveState, job: Job) -> Restored:
-        """Put a file where none can be opened.
+        """Put a file where none can be opened, while nobody has it open.
 
-        A damaged file is touched only while nobody has it open. A missing one needs no lock: every process
-        looks for the file before each transaction, and does nothing until there is one.
+        Services let go of a missing file by themselves, of a damaged one when they stop.
         """
-        lock = nullcontext() if state is LiveState.MISSING else users_lock(self._live, shared=False)
-        with lock, self._staged(snapshot, state, job) as path:
+        with self._staged(snapshot, state, job) as path, alone(self._live, job):
             with editing(path) as stage:
                 restored = self._doubt(stage, snapshot, incarnation=draft.restored.incarnation)
             self._book.write(replace(draft, restored=restored))

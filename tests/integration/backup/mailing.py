@@ -1,0 +1,122 @@
+"""A small database of Mailer whose rows tests can read: the sender's own tables and the scheduler's runs."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mailer.database import migrate_all
+from services.sender import tables
+
+_SCHEDULER = """
+CREATE TABLE campaigns (campaign_id TEXT PRIMARY KEY, name TEXT NOT NULL);
+CREATE TABLE runs (
+    run_id TEXT PRIMARY KEY,
+    campaign_id TEXT NOT NULL REFERENCES campaigns (campaign_id),
+    slot_time INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    state_reason TEXT NOT NULL DEFAULT '',
+    UNIQUE (campaign_id, slot_time)
+);
+"""
+
+
+def create_database(path: Path) -> None:
+    """Make a live database with the tables of all services and nothing in them."""
+    migrate_all(f"sqlite:///{path}", [])
+    with opened(path) as connection:
+        for statement in _sender_schema():
+            connection.execute(statement)
+        connection.executescript(_SCHEDULER)
+        connection.execute(
+            "INSERT INTO database_identity (id, incarnation, created_time) VALUES (1, 'first', 0)"
+        )
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a database as a service would, each statement committed by itself."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+    try:
+        connection.execute("PRAGMA foreign_keys=ON")
+        yield connection
+    finally:
+        connection.close()
+
+
+def rows(path: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Return what a query finds."""
+    with opened(path) as connection:
+        return connection.execute(query, values).fetchall()
+
+
+def change(path: Path, statement: str, *values: Any) -> int:
+    """Execute one statement; returns the number of rows."""
+    with opened(path) as connection:
+        return connection.execute(statement, values).rowcount
+
+
+def add_run(path: Path, run_id: str, *, state: str = "sending", sender_state: str = "active") -> None:
+    """Add a campaign and its run, as the scheduler and the sender keep it."""
+    slot = int(hashlib.sha256(run_id.encode()).hexdigest()[:8], 16)
+    _insert(path, "campaigns", campaign_id=f"campaign-{run_id}", name=run_id)
+    _insert(path, "runs", run_id=run_id, campaign_id=f"campaign-{run_id}", slot_time=slot, state=state)
+    _insert(path, "sender_runs", run_id=run_id, campaign_id=f"campaign-{run_id}", state=sender_state)
+
+
+def add_delivery(path: Path, key: str, *, run_id: str, state: str = "pending", **columns: Any) -> None:
+    """Add a delivery; its key is a name here, to be readable."""
+    _insert(
+        path,
+        "deliveries",
+        delivery_key=key,
+        run_id=run_id,
+        state=state,
+        content_hash="hash",
+        **columns,
+    )
+
+
+def add_log(path: Path, key: str, *, outcome: str = "sent") -> None:
+    """Add a line of the book of attempts."""
+    _insert(path, "send_logs", log_key=key, outcome=outcome)
+
+
+def states(path: Path) -> dict[str, str]:
+    """Return the state of every delivery by its key."""
+    return dict(rows(path, "SELECT delivery_key, state FROM deliveries"))
+
+
+def run_states(path: Path) -> dict[str, str]:
+    """Return the state of every run of the scheduler."""
+    return dict(rows(path, "SELECT run_id, state FROM runs"))
+
+
+def sender_run_states(path: Path) -> dict[str, str]:
+    """Return the state of every run of the sender."""
+    return dict(rows(path, "SELECT run_id, state FROM sender_runs"))
+
+
+def _insert(path: Path, table: str, **columns: Any) -> None:
+    """Insert a row; columns that must have a value and are not named get an empty one of their type."""
+    with opened(path) as connection:
+        for _, name, kind, required, default, key in connection.execute(f"PRAGMA table_info({table})"):
+            if name not in columns and required and default is None and not (key and kind == "INTEGER"):
+                columns[name] = b"" if kind == "BLOB" else "" if kind.startswith(("TEXT", "VARCHAR")) else 0
+        names = ", ".join(columns)
+        marks = ", ".join("?" for _ in columns)
+        connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(columns.values()))
+
+
+def _sender_schema() -> list[str]:
+    from sqlalchemy.dialects import sqlite
+    from sqlalchemy.schema import CreateIndex, CreateTable
+
+    dialect = sqlite.dialect()
+    statements = []
+    for table in tables.metadata.sorted_tables:
+        statements.append(str(CreateTable(table).compile(dialect=dialect)))
+        statements += [str(CreateIndex(index).compile(dialect=dialect)) for index in table.indexes]
+    return statements
