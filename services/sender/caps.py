@@ -12,8 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-_HOUR_MINUTES = 60
+HOUR_MINUTES = 60
 DAY_MINUTES = 24 * 60
+_NO_LIMIT = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,148 +46,191 @@ def minute_of(instant: datetime) -> int:
     return int(instant.timestamp()) // 60
 
 
+class _Rolling:
+    """Counts events of the last seconds, to the microsecond."""
+
+    def __init__(self, seconds: int) -> None:
+        self._seconds = seconds
+        self._stamps: deque[float] = deque()
+        self._last = 0.0
+
+    def add(self, stamp: float) -> None:
+        self._stamps.append(stamp)
+
+    def remove(self, stamp: float) -> None:
+        with suppress(ValueError):  # it has left the window, or the clock was set in between
+            self._stamps.remove(stamp)
+
+    def count(self, stamp: float) -> int:
+        if stamp < self._last - 1:
+            back = self._last - stamp  # the clock was set back: keep the distances
+            self._stamps = deque(old - back for old in self._stamps)
+        self._last = stamp
+        while self._stamps and self._stamps[0] <= stamp - self._seconds:
+            self._stamps.popleft()
+        return len(self._stamps)
+
+    def leaves_at(self, position: int) -> float:
+        """Return when the event at this position, oldest first, has left the window."""
+        return self._stamps[position] + self._seconds if position < len(self._stamps) else float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """What is stored, added up for the minute in which it is asked."""
+
+    minute: int
+    others: int  # in this minute and the last, without what this process has sent
+    hour: int
+    day: int
+
+
 class Usage:
     """Counts the messages of one account against its caps."""
 
-    def __init__(self, caps: Caps, stored: Mapping[int, int] | None = None) -> None:
-        """Start from what is stored: messages per minute (see `minute_of`)."""
-        self.caps = caps
-        self.sharers = 1  # processes that use the account: each keeps to its share of a second
-        self._stored: Mapping[int, int] = stored or {}
+    def __init__(self, caps: Caps) -> None:
+        """Start with nothing stored: call `take_reading` before the first message."""
+        self._caps = caps
+        self._sharers = 1
+        self._second, self._minute = _Rolling(1), _Rolling(60)
+        self._on_the_way = 0
+        self._stored: Mapping[int, int] = {}
         self._finished: dict[int, int] = {}  # since the last reading, by minute
         self._finished_while_reading: dict[int, int] = {}
         self._own: dict[int, int] = {}  # finished by this process in the last minutes
-        self._on_the_way = 0
-        self._stamps: deque[float] = deque()  # admissions of the last minute, oldest first
-        self._last = 0.0
-        self._sums: tuple[int, int, int, int] | None = None  # minute, others in two minutes, hour, day
+        self._sums: _Sums | None = None
+        # So many more can be taken without counting anew: as time passes the counts only fall.
+        self._headroom = 0
+        self._reached: CapReached | None = None
+
+    @property
+    def caps(self) -> Caps:
+        """Return the caps in force."""
+        return self._caps
+
+    @caps.setter
+    def caps(self, caps: Caps) -> None:
+        self._caps = caps
+        self._headroom, self._reached = 0, None
+
+    def has_room(self, now: datetime) -> bool:
+        """Say whether one more message may be taken now."""
+        return self._headroom > 0 or self.reached(now) is None
+
+    def reached(self, now: datetime) -> CapReached | None:
+        """Return the cap that leaves no room now, the one that lasts longest; None when there is room."""
+        if not self._caps or self._headroom > 0:
+            return None
+        if self._reached is None or now >= self._reached.until:
+            self._headroom, self._reached = self._count(now)
+        return self._reached
 
     def take(self, now: datetime) -> None:
         """Count a message that is admitted."""
         self._on_the_way += 1
-        if self.caps.per_second_count or self.caps.per_minute_count:
-            self._stamps.append(now.timestamp())
+        self._headroom -= 1
+        if self._caps.per_second_count:
+            self._second.add(now.timestamp())
+        if self._caps.per_minute_count:
+            self._minute.add(now.timestamp())
 
     def give_back(self, admitted_at: datetime) -> None:
         """Forget a message that never came to its final dot."""
         self._on_the_way -= 1
-        with suppress(ValueError):  # older than a minute, or the clock was set back in between
-            self._stamps.remove(admitted_at.timestamp())
+        self._second.remove(admitted_at.timestamp())
+        self._minute.remove(admitted_at.timestamp())
+        self._headroom, self._reached = 0, None
 
     def finish(self, now: datetime) -> None:
         """Count a message whose intent is stored: from now on the stored counts know it."""
         self._on_the_way -= 1
-        if not self.caps:
+        if not self._caps:
             return
         minute = minute_of(now)
         for counts in (self._finished, self._finished_while_reading, self._own):
             counts[minute] = counts.get(minute, 0) + 1
-        if len(self._own) > 3:
-            self._own = {known: count for known, count in self._own.items() if known >= minute - 2}
 
     def begin_reading(self) -> None:
         """Note that the stored counts are about to be read: what finishes from now on may be missing."""
         self._finished_while_reading = {}
 
-    def take_reading(self, stored: Mapping[int, int]) -> None:
-        """Replace the stored counts by what was read."""
-        self._stored = stored
+    def take_reading(self, stored: Mapping[int, int], *, sharers: int = 1) -> None:
+        """Replace the stored counts (messages per minute, see `minute_of`) by what was read.
+
+        `sharers` is how many processes use the account: each keeps to its share of a second.
+        """
+        self._stored, self._sharers = stored, max(sharers, 1)
         self._finished, self._finished_while_reading = self._finished_while_reading, {}
-        self._sums = None
+        self._sums, self._headroom, self._reached = None, 0, None
 
-    def last_day_count(self, now: datetime) -> int:
-        """Return the messages of the last 24 hours, with those on their way."""
-        return self._summed(now)[3] + self._unread
+    def _count(self, now: datetime) -> tuple[int, CapReached | None]:
+        """Return how many more may be taken, and when it is none, the cap that lasts longest."""
+        stamp, sums = now.timestamp(), self._summed(minute_of(now))
+        unread = self._on_the_way + sum(self._finished.values())
+        headroom, longest = _NO_LIMIT, None
+        for limit, room, name, until in (
+            self._second_cap(stamp),
+            self._minute_cap(stamp, sums),
+            self._window_cap(
+                self._caps.per_hour_count, sums.hour + unread, sums.minute, HOUR_MINUTES, "hour"
+            ),
+            self._window_cap(
+                self._caps.per_day_count, sums.day + unread, sums.minute, DAY_MINUTES, "24 hours"
+            ),
+        ):
+            headroom = min(headroom, room)
+            if room <= 0 and (longest is None or until > longest[0]):
+                longest = (until, f"{limit} per {name} reached")
+        if longest is None:
+            return headroom, None
+        return 0, CapReached(_instant(max(longest[0], stamp)), longest[1])
 
-    def reached(self, now: datetime) -> CapReached | None:
-        """Return the cap that leaves no room now, the one that lasts longest; None when there is room."""
-        caps = self.caps
-        if not caps:
-            return None
-        stamp = now.timestamp()
-        found: CapReached | None = None
-        if caps.per_second_count or caps.per_minute_count:
-            self._drop_old_stamps(stamp)
-            found = self._second_reached(stamp) or self._minute_reached(now, stamp)
-        if caps.per_hour_count or caps.per_day_count:
-            minute, _, hour, day = self._summed(now)
-            for limit, count, minutes, name in (
-                (caps.per_hour_count, hour, _HOUR_MINUTES, "hour"),
-                (caps.per_day_count, day, DAY_MINUTES, "24 hours"),
-            ):
-                over = count + self._unread - limit + 1
-                if limit and over > 0:
-                    found = CapReached(self._left_at(minute, minutes, over), f"{limit} per {name} reached")
-        return found
-
-    def next_room(self, now: datetime) -> datetime | None:
-        """Return when there is room at the earliest; None when there is room now."""
-        reached = self.reached(now)
-        return reached.until if reached else None
-
-    @property
-    def _unread(self) -> int:
-        return self._on_the_way + (sum(self._finished.values()) if self._finished else 0)
-
-    def _second_reached(self, stamp: float) -> CapReached | None:
-        if not self.caps.per_second_count:
-            return None
-        limit, stamps = max(self.caps.per_second_count // self.sharers, 1), self._stamps
-        if len(stamps) >= limit and stamps[-limit] > stamp - 1:
-            return CapReached(
-                _instant(stamps[-limit] + 1), f"{self.caps.per_second_count} per second reached"
-            )
-        return None
-
-    def _minute_reached(self, now: datetime, stamp: float) -> CapReached | None:
-        limit = self.caps.per_minute_count
+    def _second_cap(self, stamp: float) -> tuple[int, int, str, float]:
+        limit = self._caps.per_second_count
         if not limit:
-            return None
-        minute, others, _, _ = self._summed(now)
-        over = len(self._stamps) + others - limit + 1
-        if over <= 0:
-            return None
-        own_leaves = self._stamps[over - 1] + 60 if over <= len(self._stamps) else float("inf")
-        # Stored counts know no seconds: the older of the two minutes leaves as a whole.
-        others_leave = (minute + 1) * 60 if others else float("inf")
-        until = min(own_leaves, others_leave)
-        return CapReached(_instant(max(until, stamp)), f"{limit} per minute reached")
+            return 0, _NO_LIMIT, "", 0.0
+        count = self._second.count(stamp)
+        room = max(limit // self._sharers, 1) - count
+        return limit, room, "second", self._second.leaves_at(-room) if room <= 0 else 0.0
 
-    def _drop_old_stamps(self, stamp: float) -> None:
-        if stamp < self._last - 1:
-            back = self._last - stamp  # the clock was set back: keep the distances
-            self._stamps = deque(old - back for old in self._stamps)
-        self._last = stamp
-        while self._stamps and self._stamps[0] <= stamp - 60:
-            self._stamps.popleft()
+    def _minute_cap(self, stamp: float, sums: _Sums) -> tuple[int, int, str, float]:
+        limit = self._caps.per_minute_count
+        if not limit:
+            return 0, _NO_LIMIT, "", 0.0
+        room = limit - self._minute.count(stamp) - sums.others
+        # What is stored knows no seconds: the older of its two minutes leaves as a whole.
+        others_leave = (sums.minute + 1) * 60 if sums.others else float("inf")
+        return limit, room, "minute", min(self._minute.leaves_at(-room), others_leave) if room <= 0 else 0.0
 
-    def _summed(self, now: datetime) -> tuple[int, int, int, int]:
-        """Return the present minute, what others used in it and the last, and the stored hour and day."""
-        minute = minute_of(now)
-        if self._sums is None or self._sums[0] != minute:
+    def _window_cap(
+        self, limit: int, count: int, minute: int, window_minutes: int, name: str
+    ) -> tuple[int, int, str, float]:
+        if not limit:
+            return 0, _NO_LIMIT, "", 0.0
+        room = limit - count
+        return limit, room, name, self._left_at(minute, window_minutes, 1 - room) if room <= 0 else 0.0
+
+    def _left_at(self, minute: int, window_minutes: int, over: int) -> float:
+        """Return when enough stored minutes have left the window to make room for one message."""
+        for at in sorted(known for known in self._stored if known >= minute - window_minutes):
+            over -= self._stored[at]
+            if over <= 0:
+                return (at + window_minutes + 1) * 60
+        return (minute + window_minutes + 1) * 60
+
+    def _summed(self, minute: int) -> _Sums:
+        if self._sums is None or self._sums.minute != minute:
             others = hour = day = 0
             for at, count in self._stored.items():
                 if at >= minute - DAY_MINUTES:
                     day += count
-                    if at >= minute - _HOUR_MINUTES:
-                        hour += count
-                        if at >= minute - 1:
-                            others += count
-            # Own ones are counted to the second by their stamps; only what was read can hold them.
-            for at, count in self._own.items():
-                if at >= minute - 1:
-                    others -= count - self._finished.get(at, 0)
-            self._sums = (minute, max(others, 0), hour, day)
+                    hour += count if at >= minute - HOUR_MINUTES else 0
+                    others += count if at >= minute - 1 else 0
+            self._own = {at: count for at, count in self._own.items() if at >= minute - 1}
+            # This process counts its own to the second; only those that were read are among the stored ones.
+            others -= sum(count - self._finished.get(at, 0) for at, count in self._own.items())
+            self._sums = _Sums(minute, max(others, 0), hour, day)
         return self._sums
-
-    def _left_at(self, minute: int, window_minutes: int, over: int) -> datetime:
-        """Return when enough stored minutes have left the window to make room for one message."""
-        oldest = minute - window_minutes
-        for at in sorted(known for known in self._stored if known >= oldest):
-            over -= self._stored[at]
-            if over <= 0:
-                return _instant((at + window_minutes + 1) * 60)
-        return _instant((minute + window_minutes + 1) * 60)
 
 
 def _instant(seconds: float) -> datetime:

@@ -54,7 +54,7 @@ class Gate:
                 return False
         elif self.in_flight >= self.connection_limit(now):
             return False
-        return not account.caps or self.usage.reached(now) is None
+        return not account.caps or self.usage.has_room(now)
 
     def connection_limit(self, now: datetime) -> int:
         """Return how many connections it may have now."""

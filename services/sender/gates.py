@@ -177,5 +177,4 @@ class Gates:
             self._fully_read_at = minute
         for account_id, gate in capped.items():
             self._usage.setdefault(account_id, {}).update(counts.get(account_id, {}))
-            gate.usage.sharers = max(sharers, 1)
-            gate.usage.take_reading(self._usage[account_id])
+            gate.usage.take_reading(self._usage[account_id], sharers=sharers)
