@@ -1,0 +1,309 @@
+"""`python -m demo`: the main job on real input, judged by what arrived. Exit status 0 when every figure is right.
+
+Two SMTP accounts of our own, one of which fails for a while: its circuit opens, the other takes over, it closes again.
+The last line is one JSON object, counted from the inbox and not from our own books.
+"""
+
+import asyncio
+import csv
+import json
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import grpc
+
+from demo.judge import Arrived, judge
+from demo.system import System
+from mailer.client import readable
+from mailer.clock import SystemClock
+from mailer.inbox import Inbox, Listener
+from mailer.message.address import mailbox_key
+from mailer.v1 import backup_pb2, scheduler_pb2, sender_pb2
+from mailer.wire import to_duration, to_timestamp
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+DIRECTORY = Path("data/demo")
+FROM = sender_pb2.Mailbox(address="bakery@bakery.example", display_name="Saltwind Bakery")
+START_IN = timedelta(seconds=2)
+FAILS_AFTER = 1.0
+FAILS_FOR = timedelta(seconds=3)
+PATIENCE = 45.0
+
+clock = SystemClock()
+
+
+async def main() -> int:
+    """Run the main job; returns the exit status."""
+    shutil.rmtree(DIRECTORY, ignore_errors=True)
+    inbox = Inbox(DIRECTORY / "inbox", clock)
+    harbour, market = inbox.add("harbour"), inbox.add("market")
+    say("Starting the scheduler, the sender and the backup service, and an inbox with two SMTP accounts")
+    async with inbox, System(DIRECTORY) as system:
+        for listener in (harbour, market):
+            await add_account(system, listener)
+        campaign, imported = await prepare(system)
+        due = clock.now() + START_IN
+        await system.scheduler.ScheduleCampaign(
+            scheduler_pb2.ScheduleCampaignRequest(
+                request_id=uuid4().hex,
+                campaign_id=campaign.campaign_id,
+                schedule=scheduler_pb2.Schedule(send_time=to_timestamp(due)),
+            ),
+            timeout=10,
+        )
+        say(f"Scheduled for {due:%H:%M:%S} UTC; a second later the account market fails for {FAILS_FOR.seconds} s")
+        trouble = asyncio.create_task(fail(market, START_IN.total_seconds() + FAILS_AFTER))
+        campaign = await follow(system, campaign.campaign_id)
+        await trouble
+        snapshot, is_listed, is_verified = await back_up(system)
+        accounts = (await system.sender.ListAccounts(sender_pb2.ListAccountsRequest(), timeout=10)).accounts
+        rejected = {one.index for one in imported.rejected}
+        expected = [row["address"] for index, row in enumerate(rows()) if index not in rejected]
+        arrived = judge(inbox.directory, expected, due=due)
+        figures = {
+            "recipients": imported.accepted_count,
+            "rejected": imported.rejected_count,
+            "sent": arrived.sent,
+            "failed": campaign.latest_run.counts.failed_count,
+            "unknown": campaign.latest_run.counts.unknown_count,
+            "duplicates": arrived.duplicates + arrived.strangers,
+            "lost": await count_lost(system, campaign, arrived),
+            "circuit_opened": sum(account.circuit.opened_count for account in accounts),
+            "circuit_closed": sum(account.circuit.closed_count for account in accounts),
+            "due_to_first_byte_ms": first_byte_ms(arrived, due),
+            "snapshot": snapshot.snapshot_id if is_listed else "",
+            "snapshot_verified": is_verified,
+        }
+        explain(system, figures)
+    wrong = mistakes(figures)
+    for mistake in wrong:
+        print(f"WRONG: {mistake}")
+    print(json.dumps(figures))
+    return 1 if wrong else 0
+
+
+async def add_account(system: System, listener: Listener) -> None:
+    """Add an account at one of the inbox's ports and see that it works."""
+    account = sender_pb2.Account(
+        name=listener.name,
+        host=listener.host,
+        port=listener.port,
+        tls_mode=sender_pb2.TLS_MODE_NONE,
+        from_addresses=["@bakery.example"],
+        max_connection_count=4,
+        caps=sender_pb2.AccountCaps(per_second_count=40),
+        circuit_policy=sender_pb2.CircuitPolicy(rest=to_duration(timedelta(seconds=2))),
+    )
+    created = await system.sender.CreateAccount(
+        sender_pb2.CreateAccountRequest(request_id=uuid4().hex, account=account), timeout=10
+    )
+    verified = await system.sender.VerifyAccount(
+        sender_pb2.VerifyAccountRequest(account_id=created.account.account_id), timeout=10
+    )
+    say(f"Account {listener.name} on port {listener.port}: {'works' if verified.verified else verified.description}")
+
+
+async def prepare(system: System) -> tuple[scheduler_pb2.Campaign, scheduler_pb2.AddRecipientsResponse]:
+    """Store the template and the campaign, and import the recipients."""
+    content = sender_pb2.MessageContent(
+        from_address=FROM,
+        subject="{{ name }}, your bread this winter",
+        text=(EXAMPLES / "newsletter.txt").read_text(encoding="utf-8"),
+        html=(EXAMPLES / "newsletter.html").read_text(encoding="utf-8"),
+        headers=[
+            sender_pb2.Header(
+                name="List-Unsubscribe", value="<https://bakery.example/leave?who={{ address|urlencode }}>"
+            )
+        ],
+    )
+    template = await system.scheduler.CreateTemplate(
+        scheduler_pb2.CreateTemplateRequest(
+            request_id=uuid4().hex, template=scheduler_pb2.Template(name="Winter", content=content)
+        ),
+        timeout=10,
+    )
+    created = await system.scheduler.CreateCampaign(
+        scheduler_pb2.CreateCampaignRequest(
+            request_id=uuid4().hex,
+            campaign=scheduler_pb2.Campaign(name="Winter bread", template_id=template.template.template_id),
+        ),
+        timeout=10,
+    )
+    imported = await system.scheduler.AddRecipients(requests(created.campaign.campaign_id), timeout=60)
+    say(f"Imported {imported.accepted_count} recipients, {imported.rejected_count} lines rejected:")
+    for one in imported.rejected:
+        print(f"      line {one.index + 2}: {one.address!r} {one.description}")
+    return created.campaign, imported
+
+
+def rows() -> list[dict[str, str]]:
+    """Return the lines of the example list."""
+    with (EXAMPLES / "recipients.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def to_recipient(row: dict[str, str]) -> sender_pb2.Recipient:
+    """Return a line as a recipient; a cell that looks like JSON is read as JSON, a missing one is no variable."""
+    recipient = sender_pb2.Recipient(address=row["address"], display_name=row["name"] or "")
+    recipient.variables.update(
+        {
+            name: json.loads(cell) if cell.startswith(("[", "{")) else cell
+            for name, cell in row.items()
+            if name != "address" and cell
+        }
+    )
+    return recipient
+
+
+async def requests(campaign_id: str) -> AsyncIterator[scheduler_pb2.AddRecipientsRequest]:
+    """Yield the list in messages of a hundred."""
+    everybody = [to_recipient(row) for row in rows()]
+    for start in range(0, len(everybody), 100):
+        yield scheduler_pb2.AddRecipientsRequest(campaign_id=campaign_id, recipients=everybody[start : start + 100])
+
+
+async def fail(listener: Listener, after: float) -> None:
+    """Let an account fail for a while."""
+    await clock.sleep(after)
+    listener.fail(until=clock.now() + FAILS_FOR)
+    await clock.sleep(FAILS_FOR.total_seconds())
+
+
+async def follow(system: System, campaign_id: str) -> scheduler_pb2.Campaign:
+    """Show the progress until the campaign has ended, and return it."""
+    campaign = scheduler_pb2.Campaign()
+    shown = 0.0
+    async with asyncio.timeout(PATIENCE):
+        call = system.scheduler.WatchCampaign(scheduler_pb2.WatchCampaignRequest(campaign_id=campaign_id))
+        try:
+            async for update in call:
+                campaign = update.campaign
+                if time.monotonic() - shown >= 0.5 or campaign.state == scheduler_pb2.Campaign.STATE_FINISHED:
+                    shown = time.monotonic()
+                    await show(system, update)
+        finally:
+            call.cancel()
+    return campaign
+
+
+async def show(system: System, update: scheduler_pb2.WatchCampaignResponse) -> None:
+    """Print one line of progress."""
+    counts = update.campaign.latest_run.counts
+    accounts = (await system.sender.ListAccounts(sender_pb2.ListAccountsRequest(), timeout=10)).accounts
+    circuits = ", ".join(f"{account.name} {circuit_name(account)}" for account in accounts)
+    state = scheduler_pb2.Campaign.State.Name(update.campaign.state).removeprefix("STATE_").lower()
+    say(
+        f"{state:9} {counts.sent_count:3} sent, {counts.deferred_count} deferred, {counts.failed_count} failed,"
+        f" {counts.unknown_count} unknown, {update.sent_per_second:.0f}/s; circuits: {circuits}"
+    )
+
+
+def circuit_name(account: sender_pb2.Account) -> str:
+    """Return where the circuit of an account stands, as a word."""
+    return sender_pb2.Circuit.State.Name(account.circuit.state).removeprefix("STATE_").lower()
+
+
+async def back_up(system: System) -> tuple[backup_pb2.Snapshot, bool, bool]:
+    """Take a snapshot; return it, whether it is listed, and whether it could be verified."""
+    created = await system.backup.Create(
+        backup_pb2.BackupCreateRequest(request_id=uuid4().hex, note="after the demo"), timeout=60
+    )
+    snapshot = created.snapshot
+    listed = await system.backup.List(backup_pb2.BackupListRequest(), timeout=10)
+    verified = await system.backup.Verify(backup_pb2.BackupVerifyRequest(snapshot_id=snapshot.snapshot_id), timeout=60)
+    is_verified = verified.snapshot.state == backup_pb2.Snapshot.STATE_OK
+    say(f"Snapshot {snapshot.snapshot_id}: {snapshot.size_bytes} bytes, {'verified' if is_verified else 'DAMAGED'}")
+    return snapshot, any(one.snapshot_id == snapshot.snapshot_id for one in listed.snapshots), is_verified
+
+
+async def count_lost(system: System, campaign: scheduler_pb2.Campaign, arrived: Arrived) -> int:
+    """Return how many recipients have no message and are not listed as failed, unknown or the like either."""
+    known = set()
+    token = ""
+    while True:
+        page = await system.sender.ListDeliveries(
+            sender_pb2.ListDeliveriesRequest(run_id=campaign.latest_run.run_id, page_size=1000, page_token=token),
+            timeout=10,
+        )
+        known |= {
+            mailbox_key(delivery.address)
+            for delivery in page.deliveries
+            if delivery.state != sender_pb2.DELIVERY_STATE_SENT
+        }
+        token = page.next_page_token
+        if not token:
+            return len(arrived.missing - known)
+
+
+def first_byte_ms(arrived: Arrived, due: datetime) -> float | None:
+    """Return the milliseconds from the due time to the first SMTP command that an account saw."""
+    if arrived.first_byte_time is None:
+        return None
+    return round((arrived.first_byte_time - due).total_seconds() * 1000, 1)
+
+
+def mistakes(figures: Mapping[str, object]) -> list[str]:
+    """Return what is wrong with the figures, one line each."""
+    due_to_first_byte = figures["due_to_first_byte_ms"]
+    checks = {
+        "recipients and rejected lines do not add up to the list": (
+            figures["recipients"] == 500 and figures["rejected"] == 3
+        ),
+        "not everybody got it": figures["sent"] == figures["recipients"],
+        "something failed": figures["failed"] == 0,
+        "something is uncertain": figures["unknown"] == 0,
+        "somebody got it twice": figures["duplicates"] == 0,
+        "a message is lost": figures["lost"] == 0,
+        "no circuit opened": figures["circuit_opened"] != 0,
+        "a circuit did not close again": figures["circuit_closed"] != 0,
+        "the first byte took a second or more": (
+            isinstance(due_to_first_byte, float) and 0 <= due_to_first_byte < 1000
+        ),
+        "the snapshot is not listed": figures["snapshot"] != "",
+        "the snapshot is not verified": figures["snapshot_verified"] is True,
+    }
+    return [mistake for mistake, is_right in checks.items() if not is_right]
+
+
+def explain(system: System, figures: Mapping[str, object]) -> None:
+    """Print the summary for people."""
+    sender, scheduler, backup = (system.address(name) for name in ("sender", "scheduler", "backup"))
+    print(
+        f"""
+{figures["sent"]} of {figures["recipients"]} recipients have their message, {figures["duplicates"]} have it twice, \
+{figures["lost"]} are lost.
+The circuit of the failing account opened {figures["circuit_opened"]} time(s) and closed {figures["circuit_closed"]} \
+time(s); the other account took over.
+The first byte went out {figures["due_to_first_byte_ms"]} ms after the campaign was due.
+
+Where to look
+  the mail        {DIRECTORY}/inbox/*.eml, and what happened when in {DIRECTORY}/inbox/journal.jsonl
+  the logs        {DIRECTORY}/logs/*.log
+  the database    {DIRECTORY}/mailer.db, and its snapshot in {DIRECTORY}/backups
+
+`make up` starts the three services for good; then (here with the demo's ports)
+  .venv/bin/mailer --help
+  grpcurl -plaintext {scheduler} list mailer.v1.Scheduler
+  grpcurl -plaintext -d '{{"page_size": 3}}' {sender} mailer.v1.Sender/ListDeliveries
+  grpcurl -plaintext {backup} mailer.v1.Backup/List
+"""
+    )
+
+
+def say(text: str) -> None:
+    """Print a line with the time."""
+    print(f"{clock.now():%H:%M:%S} {text}", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(asyncio.run(main()))
+    except grpc.aio.AioRpcError as refused:
+        sys.exit(f"The demo ended early: {readable(refused)} The logs are in {DIRECTORY}/logs.")
+    except (RuntimeError, TimeoutError) as trouble:
+        sys.exit(f"The demo ended early: {str(trouble) or 'it took too long'}. The logs are in {DIRECTORY}/logs.")
