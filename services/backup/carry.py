@@ -101,9 +101,7 @@ def renew_identity(stage: sqlite3.Connection, incarnation: str, now: datetime) -
     values = (incarnation, to_microseconds(now))
     changed = stage.execute(f"UPDATE main.{IDENTITY_TABLE} SET incarnation = ?, created_time = ?", values)
     if changed.rowcount == 0:
-        stage.execute(
-            f"INSERT INTO main.{IDENTITY_TABLE} (id, incarnation, created_time) VALUES (1, ?, ?)", values
-        )
+        stage.execute(f"INSERT INTO main.{IDENTITY_TABLE} (id, incarnation, created_time) VALUES (1, ?, ?)", values)
 
 
 def _update_deliveries(stage: sqlite3.Connection) -> int:

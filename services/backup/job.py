@@ -36,9 +36,7 @@ class Job:
     Used in working threads; `stop` may be called from any thread.
     """
 
-    def __init__(
-        self, clock: Clock, *, limit_seconds: float, report: Callable[[Progress], None] | None = None
-    ) -> None:
+    def __init__(self, clock: Clock, *, limit_seconds: float, report: Callable[[Progress], None] | None = None) -> None:
         """Start the limit now; `report` is called in working threads and must neither block nor raise."""
         self._clock = clock
         self._limits = [(clock.monotonic() + limit_seconds, _late(limit_seconds))]
@@ -52,9 +50,7 @@ class Job:
     def within(self, limit_seconds: float, error: MailerError) -> "Job":
         """Return the same operation with one more limit, starting now, that raises an error of its own."""
         part = Job.__new__(Job)
-        part.__dict__ = self.__dict__ | {
-            "_limits": [*self._limits, (self._clock.monotonic() + limit_seconds, error)]
-        }
+        part.__dict__ = self.__dict__ | {"_limits": [*self._limits, (self._clock.monotonic() + limit_seconds, error)]}
         return part
 
     def report(self, phase: Phase, done_bytes: int = 0, total_bytes: int = 0) -> None:

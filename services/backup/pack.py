@@ -97,9 +97,7 @@ def _plain_chunks(packed: Path, expected: Snapshot, job: Job) -> Iterator[bytes]
     try:
         with packed.open("rb") as file:
             source = _HashingReader(file)
-            with zstandard.ZstdDecompressor().stream_reader(
-                cast("BinaryIO", source), closefd=False
-            ) as reader:
+            with zstandard.ZstdDecompressor().stream_reader(cast("BinaryIO", source), closefd=False) as reader:
                 while chunk := reader.read(_CHUNK_BYTES):
                     digest.update(chunk)
                     size += len(chunk)

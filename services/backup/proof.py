@@ -75,13 +75,10 @@ def table_names(connection: sqlite3.Connection, *, schema: str = "main") -> list
     return [row[0] for row in rows if not row[0].startswith("sqlite_")]
 
 
-def count_rows(
-    connection: sqlite3.Connection, tables: Iterable[str], *, schema: str = "main"
-) -> dict[str, int]:
+def count_rows(connection: sqlite3.Connection, tables: Iterable[str], *, schema: str = "main") -> dict[str, int]:
     """Return the rows per table."""
     return {
-        table: connection.execute(f"SELECT count(*) FROM {schema}.{quoted(table)}").fetchone()[0]
-        for table in tables
+        table: connection.execute(f"SELECT count(*) FROM {schema}.{quoted(table)}").fetchone()[0] for table in tables
     }
 
 
@@ -108,10 +105,7 @@ def _revisions(connection: sqlite3.Connection, tables: list[str]) -> dict[str, s
     """Return what `mailer.database.migrate.schema_revisions` would, without SQLAlchemy."""
     return {
         table.removeprefix(_REVISION_TABLE): ",".join(
-            row[0]
-            for row in connection.execute(
-                f"SELECT version_num FROM main.{quoted(table)} ORDER BY version_num"
-            )
+            row[0] for row in connection.execute(f"SELECT version_num FROM main.{quoted(table)} ORDER BY version_num")
         )
         for table in tables
         if table.startswith(_REVISION_TABLE)

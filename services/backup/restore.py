@@ -169,9 +169,7 @@ class Restorer:
                 rebuild(stage, rebuilt, page_size_of(self._live), job)
                 yield rebuilt
 
-    def _carry(
-        self, stage: sqlite3.Connection, snapshot: Snapshot, job: Job, *, incarnation: str
-    ) -> Restored:
+    def _carry(self, stage: sqlite3.Connection, snapshot: Snapshot, job: Job, *, incarnation: str) -> Restored:
         """Carry over what must not be forgotten and hold the runs, in the stage; returns the report."""
         job.step(Phase.CARRYING)
         uri = f"{self._live.resolve().as_uri()}?mode=ro"
@@ -251,6 +249,4 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _changes(live: dict[str, int], snapshot: Mapping[str, int]) -> tuple[TableChange, ...]:
-    return tuple(
-        TableChange(table, live.get(table, 0), snapshot.get(table, 0)) for table in sorted({*live, *snapshot})
-    )
+    return tuple(TableChange(table, live.get(table, 0), snapshot.get(table, 0)) for table in sorted({*live, *snapshot}))

@@ -14,9 +14,7 @@ _COLUMN_NAME, _COLUMN_TYPE, _COLUMN_KEY = 1, 2, 5
 
 def has(stage: sqlite3.Connection, schema: str, table: str) -> bool:
     """Say whether the database called `schema` has the table."""
-    row = stage.execute(
-        f"SELECT 1 FROM {schema}.sqlite_schema WHERE type = 'table' AND name = ?", (table,)
-    ).fetchone()
+    row = stage.execute(f"SELECT 1 FROM {schema}.sqlite_schema WHERE type = 'table' AND name = ?", (table,)).fetchone()
     return row is not None
 
 
@@ -78,9 +76,7 @@ def set_values(stage: sqlite3.Connection, table: str, values: Mapping[str, str |
     present = columns(stage, "main", table)
     known = {name: value for name, value in values.items() if name in present}
     changes = ", ".join(f"{quoted(name)} = ?" for name in known)
-    return stage.execute(
-        f"UPDATE main.{quoted(table)} SET {changes} WHERE {where}", tuple(known.values())
-    ).rowcount
+    return stage.execute(f"UPDATE main.{quoted(table)} SET {changes} WHERE {where}", tuple(known.values())).rowcount
 
 
 def insert_missing_parents(stage: sqlite3.Connection, tables: Iterable[str]) -> int:

@@ -46,9 +46,7 @@ class Vault:
         """Hold the store against every other Create, Prune and Restore of any process. Raises Aborted."""
         lock = LockFile(self.directory / "store.lock")
         if not lock.acquire():
-            raise Aborted(
-                "Another backup operation is at work. Try again when it has finished.", reason="BACKUP_BUSY"
-            )
+            raise Aborted("Another backup operation is at work. Try again when it has finished.", reason="BACKUP_BUSY")
         try:
             yield
         finally:
@@ -123,11 +121,7 @@ class Vault:
         """Return one snapshot. Raises InvalidArgument (not an id of ours) and NotFound."""
         if not is_snapshot_id(snapshot_id):
             raise InvalidArgument(
-                [
-                    FieldViolation(
-                        "snapshot_id", "must be an id from List, like mailer_20261224T020000Z-0a1b2c3d"
-                    )
-                ]
+                [FieldViolation("snapshot_id", "must be an id from List, like mailer_20261224T020000Z-0a1b2c3d")]
             )
         snapshot = self._read(snapshot_id)
         if snapshot is None:

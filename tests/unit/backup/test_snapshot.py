@@ -1,0 +1,86 @@
+"""Ids and manifests."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.backup.snapshot import (
+    ManifestDamaged,
+    Snapshot,
+    State,
+    Trigger,
+    is_snapshot_id,
+    make_id,
+    time_in_id,
+)
+
+NOW = datetime(2026, 11, 23, 12, 34, 56, 789, tzinfo=UTC)
+SNAPSHOT = Snapshot(
+    snapshot_id=make_id(NOW, suffix="0a1b2c3d"),
+    created_time=NOW,
+    trigger=Trigger.CRON,
+    note="über",
+    row_counts={"deliveries": 3},
+    schema_revisions={"sender": "0001"},
+    packed_sha256="00" * 32,
+    verified_time=NOW,
+)
+
+
+def test_an_id_tells_its_second_and_is_recognised() -> None:
+    assert SNAPSHOT.snapshot_id == "mailer_20261123T123456Z-0a1b2c3d"
+    assert is_snapshot_id(SNAPSHOT.snapshot_id)
+    assert time_in_id(SNAPSHOT.snapshot_id) == NOW.replace(microsecond=0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "../../etc/passwd",
+        "mailer_20261123T123456Z-0a1b2c3d/..",
+        "mailer_20261123T123456Z-0a1b2c3d\n",
+        "mailer_20261123T123456Z-0A1B2C3D",
+        "mailer_20261123T123456Z-0a1b2c3",
+        "mailer_\uff120261123T123456Z-0a1b2c3d",
+        "x" * 100_000,
+    ],
+)
+def test_nothing_else_is_an_id(text: str) -> None:
+    assert not is_snapshot_id(text)
+
+
+def test_a_manifest_comes_back_as_it_was_written() -> None:
+    assert Snapshot.from_json(SNAPSHOT.to_json(), snapshot_id=SNAPSHOT.snapshot_id) == SNAPSHOT
+
+
+@given(st.integers(0, len(SNAPSHOT.to_json()) * 8 - 1))
+def test_no_flipped_bit_goes_unseen(bit: int) -> None:
+    data = bytearray(SNAPSHOT.to_json())
+    data[bit // 8] ^= 1 << bit % 8
+    try:
+        read = Snapshot.from_json(bytes(data), snapshot_id=SNAPSHOT.snapshot_id)
+    except ManifestDamaged:
+        return
+    # Only white space between the values can change without a trace.
+    assert read == SNAPSHOT
+
+
+def test_a_manifest_under_another_name_is_damaged() -> None:
+    with pytest.raises(ManifestDamaged, match="belongs to"):
+        Snapshot.from_json(SNAPSHOT.to_json(), snapshot_id=make_id(NOW, suffix="ffffffff"))
+
+
+@pytest.mark.parametrize("data", [b"", b"null", b"[]", b"{}", b'"x"', b"[" * 100_000, b"\xff\xfe"])
+def test_whatever_else_lies_there_is_damaged(data: bytes) -> None:
+    with pytest.raises(ManifestDamaged):
+        Snapshot.from_json(data, snapshot_id=SNAPSHOT.snapshot_id)
+
+
+def test_the_state_says_what_is_known() -> None:
+    assert SNAPSHOT.state is State.OK
+    assert replace(SNAPSHOT, verified_time=None).state is State.UNVERIFIED
+    assert SNAPSHOT.with_damage("a bit").state is State.DAMAGED
