@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
@@ -96,15 +97,19 @@ class GrpcServer:
         """Listen; raises CannotStart with one line when the address cannot be had."""
         address = f"{self._host}:{self._wanted_port}"
         try:
+            _try_address(self._host, self._wanted_port)
+        except OSError as error:
+            raise CannotStart(
+                f"cannot listen on {address}: {error.strerror or error}; "
+                f"stop the other process or set {self._port_setting}"
+            ) from None
+        try:
             if self._tls is None:
                 self.port = self.grpc.add_insecure_port(address)
             else:
                 self.port = self.grpc.add_secure_port(address, self._tls.credentials())
         except RuntimeError:
-            raise CannotStart(
-                f"cannot listen on {address}: the port is in use or the address is not this machine's; "
-                f"stop the other process or set {self._port_setting}"
-            ) from None
+            raise CannotStart(f"cannot listen on {address}: set {self._port_setting}") from None
         await self._tell_health()
         await self.grpc.start()
         log.info("listening", address=f"{self._host}:{self.port}", tls=self._tls is not None)
@@ -177,10 +182,14 @@ class GrpcServer:
         self._calls.end_streams()
 
     async def _tell_health(self) -> None:
-        status = (
-            health_pb2.HealthCheckResponse.SERVING
-            if self.serving
-            else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
+        status = health_pb2.HealthCheckResponse.SERVING if self.serving else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in ("", *self._names):
             await self._health.set(name, status)
+
+
+def _try_address(host: str, port: int) -> None:
+    """Raise OSError when the address cannot be bound: grpc itself would not tell why."""
+    for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        with socket.socket(family, kind) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(address)

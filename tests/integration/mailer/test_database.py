@@ -174,9 +174,7 @@ async def test_a_read_sees_one_state_from_start_to_end(things: Database) -> None
     assert await reading == ([], [])
 
 
-async def test_a_locked_database_is_busy_and_recovers_by_itself(
-    impatient: Database, database_url: str
-) -> None:
+async def test_a_locked_database_is_busy_and_recovers_by_itself(impatient: Database, database_url: str) -> None:
     health: list[bool] = []
     impatient.on_health_change(health.append)
     with closing(sqlite3.connect(database_url.removeprefix("sqlite:///"), isolation_level=None)) as other:
@@ -231,9 +229,7 @@ async def test_a_full_disk_fails_the_group_and_changes_nothing(things: Database)
     assert things.healthy
 
 
-async def test_a_restored_database_is_noticed_and_stale_work_is_dropped(
-    things: Database, clock: FakeClock
-) -> None:
+async def test_a_restored_database_is_noticed_and_stale_work_is_dropped(things: Database, clock: FakeClock) -> None:
     noticed: list[str] = []
     things.on_replaced(lambda: noticed.append(things.incarnation))
     before = things.incarnation
@@ -296,9 +292,7 @@ async def other_file(tmp_path: Path, clock: FakeClock) -> Database:
     return other
 
 
-async def test_a_new_file_in_the_place_of_a_deleted_one_is_taken_up(
-    things: Database, other_file: Database
-) -> None:
+async def test_a_new_file_in_the_place_of_a_deleted_one_is_taken_up(things: Database, other_file: Database) -> None:
     path = things.location.path
     await things.write(add, "old")
     path.unlink()
@@ -312,9 +306,7 @@ async def test_a_new_file_in_the_place_of_a_deleted_one_is_taken_up(
     assert await things.read(names) == ["new"]
 
 
-async def test_a_file_exchanged_beside_the_old_log_is_not_mixed_with_it(
-    things: Database, other_file: Database
-) -> None:
+async def test_a_file_exchanged_beside_the_old_log_is_not_mixed_with_it(things: Database, other_file: Database) -> None:
     path = things.location.path
     await things.write(add, "old")
     other_file.location.path.rename(path)
@@ -324,9 +316,7 @@ async def test_a_file_exchanged_beside_the_old_log_is_not_mixed_with_it(
     assert path.read_bytes() == before
 
 
-async def test_a_file_under_restore_is_left_alone_until_that_is_done(
-    things: Database, other_file: Database
-) -> None:
+async def test_a_file_under_restore_is_left_alone_until_that_is_done(things: Database, other_file: Database) -> None:
     path = things.location.path
     path.rename(path.with_name("old.db"))
     assert not await things.probe()

@@ -28,9 +28,7 @@ async def inbox(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Inbox]:
 
 async def connected(inbox: Inbox, name: str = "first") -> aiosmtplib.SMTP:
     listener = inbox.listener(name)
-    client = aiosmtplib.SMTP(
-        hostname=listener.host, port=listener.port, start_tls=False, local_hostname="tests"
-    )
+    client = aiosmtplib.SMTP(hostname=listener.host, port=listener.port, start_tls=False, local_hostname="tests")
     await client.connect()
     return client
 
@@ -71,9 +69,7 @@ async def test_the_journal_tells_envelope_message_id_and_file(inbox: Inbox, cloc
     )
 
 
-async def test_the_journal_tells_when_a_client_came_and_when_it_spoke_first(
-    inbox: Inbox, clock: FakeClock
-) -> None:
+async def test_the_journal_tells_when_a_client_came_and_when_it_spoke_first(inbox: Inbox, clock: FakeClock) -> None:
     came = clock.now()
     reader, writer = await asyncio.open_connection("127.0.0.1", inbox.listener("first").port)
     assert (await reader.readline()).startswith(b"220 ")
@@ -150,9 +146,7 @@ async def test_a_pipelining_client_reads_both_the_250_and_the_goodbye(inbox: Inb
     await reader.readuntil(b"354 ")
     await reader.readline()
     listener.fail(until=clock.now() + timedelta(seconds=3))
-    writer.write(
-        b"Subject: Hi\r\n\r\nbye\r\n.\r\nMAIL FROM:<news@example.com>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n"
-    )
+    writer.write(b"Subject: Hi\r\n\r\nbye\r\n.\r\nMAIL FROM:<news@example.com>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n")
     answers = [line[:3] for line in (await reader.read()).splitlines()]
     writer.close()
     assert answers == [b"250", b"421"]

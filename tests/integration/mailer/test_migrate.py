@@ -75,9 +75,7 @@ def columns(path: Path) -> list[str]:
         return [row[1] for row in connection.execute("PRAGMA table_info(letters)")]
 
 
-def test_a_new_database_gets_its_tables_and_its_mark(
-    database_url: str, path: Path, letters: Migrations
-) -> None:
+def test_a_new_database_gets_its_tables_and_its_mark(database_url: str, path: Path, letters: Migrations) -> None:
     migrate_all(database_url, [letters])
     assert columns(path) == ["id", "body"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -107,9 +105,7 @@ async def test_the_revisions_of_all_owners_can_be_read(
     await database.close()
 
 
-def test_a_migration_that_fails_leaves_everything_as_it_was(
-    database_url: str, path: Path, letters: Migrations
-) -> None:
+def test_a_migration_that_fails_leaves_everything_as_it_was(database_url: str, path: Path, letters: Migrations) -> None:
     migrate_all(database_url, [letters])
     (letters.folder / "versions" / "0002_stamp.py").write_text(SECOND)
     (letters.folder / "versions" / "0003_broken.py").write_text(BROKEN)
@@ -120,18 +116,14 @@ def test_a_migration_that_fails_leaves_everything_as_it_was(
         assert connection.execute("SELECT count(*) FROM letters").fetchone() == (0,)
 
 
-def test_a_newer_schema_is_refused_with_what_to_do(
-    database_url: str, path: Path, letters: Migrations
-) -> None:
+def test_a_newer_schema_is_refused_with_what_to_do(database_url: str, path: Path, letters: Migrations) -> None:
     newer = letters.folder / "versions" / "0002_stamp.py"
     newer.write_text(SECOND)
     migrate_all(database_url, [letters])
     newer.unlink()
     shutil.rmtree(newer.parent / "__pycache__", ignore_errors=True)
     before = path.read_bytes()
-    with pytest.raises(
-        DatabaseUnusable, match=r"newer letters .*letters_0002.* install that version"
-    ) as caught:
+    with pytest.raises(DatabaseUnusable, match=r"newer letters .*letters_0002.* install that version") as caught:
         migrate_all(database_url, [letters])
     assert len(caught.value.problems) == 1
     assert path.read_bytes() == before
@@ -164,9 +156,7 @@ def test_an_empty_file_is_a_new_database(database_url: str, path: Path, letters:
     assert columns(path) == ["id", "body"]
 
 
-def test_a_locked_database_is_waited_for_and_then_named(
-    database_url: str, path: Path, letters: Migrations
-) -> None:
+def test_a_locked_database_is_waited_for_and_then_named(database_url: str, path: Path, letters: Migrations) -> None:
     migrate_all(database_url, [])
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -189,9 +179,7 @@ def test_urls_that_cannot_be_used(url: str, hint: str) -> None:
         migrate_all(url, [])
 
 
-async def test_processes_that_start_together_do_not_collide(
-    database_url: str, path: Path, letters: Migrations
-) -> None:
+async def test_processes_that_start_together_do_not_collide(database_url: str, path: Path, letters: Migrations) -> None:
     (letters.folder / "versions" / "0002_stamp.py").write_text(SECOND)
     processes = [
         await asyncio.create_subprocess_exec(
@@ -203,6 +191,19 @@ async def test_processes_that_start_together_do_not_collide(
     assert [process.returncode for process in processes] == [0] * 4
     assert len({output.split()[-1] for output, _ in answers}) == 1, "all see one incarnation"
     assert columns(path) == ["id", "body", "stamp"]
+
+
+async def test_a_long_migration_elsewhere_is_waited_for(database_url: str, path: Path, letters: Migrations) -> None:
+    migrate_all(database_url, [])
+    with LockFile(path.with_name("mailer.db.migrating")), closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waiting = asyncio.create_task(
+            asyncio.to_thread(migrate_all, database_url, [letters], busy_timeout=timedelta(milliseconds=10))
+        )
+        await asyncio.sleep(0.2)  # time enough to fail, were it not waiting
+        other.execute("ROLLBACK")
+    await waiting
+    assert columns(path) == ["id", "body"]
 
 
 async def test_threads_of_one_process_do_not_collide(tmp_path: Path, letters: Migrations) -> None:
