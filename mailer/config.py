@@ -3,7 +3,7 @@
 Every service has one settings class built on CommonSettings. A setting of the service's own class is named
 by its prefix (MAILER_SENDER_PORT); a common one by MAILER_ (MAILER_LOG_LEVEL) or, for one service alone, by
 its prefix too (MAILER_SENDER_LOG_LEVEL). The environment wins over the file, and where both names are set the
-service's own wins over the common one.
+service's own wins over the common one. Ports have no common name.
 """
 
 import os
@@ -23,6 +23,8 @@ from mailer.log import LogFormat
 from mailer.secrets import Secret
 
 COMMON_PREFIX = "MAILER_"
+# Two services cannot share a port: these are only ever set by a service's own name.
+_NEVER_SHARED = frozenset({"port", "metrics_port"})
 FILE_SETTING = "MAILER_SETTINGS_FILE"
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -85,28 +87,20 @@ class CommonSettings(BaseSettings):
     insecure: bool = Field(False, description="Allow an address other than loopback without TLS.")
     tls_certificate_file: Path | None = Field(None, description="PEM; with it the server speaks TLS.")
     tls_key_file: Path | None = Field(None, description="PEM; the key of the certificate.")
-    tls_client_ca_file: Path | None = Field(
-        None, description="PEM; clients must then show a certificate of it."
-    )
+    tls_client_ca_file: Path | None = Field(None, description="PEM; clients must then show a certificate of it.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = Field("auto", description="auto: text on a terminal, else JSON.")
     reflection: bool | None = Field(None, description="Server reflection; default: only on loopback.")
     metrics_host: str = Field("127.0.0.1", description="The address of /metrics.")
     metrics_port: int = Field(0, ge=0, le=65535, description="The port of /metrics; 0 turns it off.")
-    drain: Span = Field(
-        timedelta(seconds=20), description="How long running calls may take to end at a stop."
-    )
+    drain: Span = Field(timedelta(seconds=20), description="How long running calls may take to end at a stop.")
     max_concurrent_calls: int = Field(512, ge=1, description="Calls beyond it answer RESOURCE_EXHAUSTED.")
-    event_loop: Literal["auto", "asyncio", "uvloop"] = Field(
-        "auto", description="auto: uvloop where installed."
-    )
+    event_loop: Literal["auto", "asyncio", "uvloop"] = Field("auto", description="auto: uvloop where installed.")
     sealing_key_file: Path = Field(
         default_factory=lambda known: Path(known.get("data_dir", "data")) / "sealing.key",
         description="Seals passwords in the database; created at the first start.",
     )
-    sealing_key: Secret | None = Field(
-        None, description="Instead of the file: keys in base64, comma separated."
-    )
+    sealing_key: Secret | None = Field(None, description="Instead of the file: keys in base64, comma separated.")
 
     @field_validator("log_level", "log_format", "event_loop", mode="before")
     @classmethod
@@ -174,7 +168,7 @@ def load(settings_class: type[S], environ: Mapping[str, str] | None = None) -> S
     sources: dict[str, str] = {}
     for field in settings_class.model_fields:
         candidates = [settings_class.prefix + field.upper()]
-        if field in CommonSettings.model_fields:
+        if _is_common(field):
             candidates.append(COMMON_PREFIX + field.upper())
         for name in candidates:
             # An empty value is how docker-compose passes a variable that nobody set.
@@ -209,6 +203,10 @@ def variable(name: str) -> str | None:
     return os.environ.get(name)
 
 
+def _is_common(field: str) -> bool:
+    return field in CommonSettings.model_fields and field not in _NEVER_SHARED
+
+
 def _named_values(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Return file and environment as one mapping by upper-case name, and the problems with the file."""
     named = environ.get(FILE_SETTING)
@@ -218,17 +216,14 @@ def _named_values(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]
     try:
         with path.open() as file:
             values = {
-                name.upper(): value or ""
-                for name, value in dotenv_values(stream=file, interpolate=False).items()
+                name.upper(): value or "" for name, value in dotenv_values(stream=file, interpolate=False).items()
             }
     except FileNotFoundError:
         if named:
             problems.append(f"{FILE_SETTING}: there is no file {path}")
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"{FILE_SETTING}: {path} cannot be read: {error}")
-    values.update(
-        (name.upper(), value) for name, value in environ.items() if name.upper().startswith(COMMON_PREFIX)
-    )
+    values.update((name.upper(), value) for name, value in environ.items() if name.upper().startswith(COMMON_PREFIX))
     return values, problems
 
 

@@ -43,9 +43,16 @@ def test_the_data_folder_moves_what_lies_in_it() -> None:
 
 
 def test_the_services_own_name_wins_over_the_common_one() -> None:
-    environ = {"MAILER_LOG_LEVEL": "DEBUG", "MAILER_PORT": "1", "MAILER_SENDER_PORT": "2"}
+    environ = {"MAILER_LOG_LEVEL": "DEBUG", "MAILER_LOG_FORMAT": "json", "MAILER_SENDER_LOG_LEVEL": "error"}
     settings = load(SenderSettings, environ)
-    assert (settings.log_level, settings.port) == ("debug", 2)
+    assert (settings.log_level, settings.log_format) == ("error", "json")
+
+
+def test_ports_are_never_shared() -> None:
+    environ = {"MAILER_PORT": "1", "MAILER_METRICS_PORT": "2", "MAILER_SENDER_METRICS_PORT": "3"}
+    settings = load(SenderSettings, environ)
+    assert (settings.port, settings.metrics_port) == (50052, 3)
+    assert SenderSettings.name_of("port") == "MAILER_SENDER_PORT"
 
 
 def test_another_service_is_not_disturbed() -> None:

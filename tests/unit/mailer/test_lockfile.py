@@ -38,9 +38,7 @@ def test_any_number_may_share(tmp_path: Path) -> None:
 def test_a_killed_owner_is_gone_at_once(tmp_path: Path) -> None:
     path = tmp_path / "w.lock"
     assert is_owner_gone(path), "there was never an owner"
-    owner = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    owner = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert owner.stdout is not None
     assert owner.stdout.readline() == b"True\n"
     assert not is_owner_gone(path)

@@ -43,15 +43,11 @@ def test_a_negative_size_is_refused() -> None:
 
 
 def token_for(method: str, filters: list[str]) -> str:
-    _, token = read_page(1, "", Violations(), method=method, filters=filters).cut(
-        [1, 2], key=lambda row: (row,)
-    )
+    _, token = read_page(1, "", Violations(), method=method, filters=filters).cut([1, 2], key=lambda row: (row,))
     return token
 
 
-def refused(
-    token: str, *, method: str = "List", filters: tuple[str, ...] = ("A",), key_length: int = 1
-) -> bool:
+def refused(token: str, *, method: str = "List", filters: tuple[str, ...] = ("A",), key_length: int = 1) -> bool:
     found = Violations()
     page = read_page(1, token, found, method=method, filters=filters, key_length=key_length)
     return bool(found) and page.after is None

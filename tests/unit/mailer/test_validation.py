@@ -24,9 +24,7 @@ def test_all_violations_are_raised_together() -> None:
 
 
 def test_a_message_of_known_fields_is_parsed() -> None:
-    message = error_details_pb2.BadRequest(
-        field_violations=[error_details_pb2.BadRequest.FieldViolation(field="x")]
-    )
+    message = error_details_pb2.BadRequest(field_violations=[error_details_pb2.BadRequest.FieldViolation(field="x")])
     assert parse(message.SerializeToString(), error_details_pb2.BadRequest.FromString) == message
     require_known_fields(message)
 

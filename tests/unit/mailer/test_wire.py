@@ -34,9 +34,7 @@ def test_a_naive_datetime_is_refused() -> None:
         to_timestamp(datetime(2026, 1, 1))  # noqa: DTZ001
 
 
-@pytest.mark.parametrize(
-    "timestamp", [Timestamp(seconds=10**15), Timestamp(nanos=-1), Timestamp(nanos=10**9)]
-)
+@pytest.mark.parametrize("timestamp", [Timestamp(seconds=10**15), Timestamp(nanos=-1), Timestamp(nanos=10**9)])
 def test_a_timestamp_out_of_range_is_refused(timestamp: Timestamp) -> None:
     with pytest.raises(ValueError, match="must lie"):
         from_timestamp(timestamp)
