@@ -240,28 +240,18 @@ class Circuit:
             return None
         return self.fail(self.generation, now, "the probe did not answer in time")
 
-    def forget(self, now: datetime) -> Transition:
-        """Close at once and forget the failures, because a person says so."""
-        self._machine.close()
-        self._probing = False
-        self.generation += 1
-        was_open = not self.is_closed
-        self._record = CircuitRecord(
-            opened_count=self._record.opened_count, closed_count=self._record.closed_count + was_open
-        )
-        self._ramp = _Ramp(1, since=now) if was_open else None
-        return Transition.CLOSED
+    def forget_failures(self) -> None:
+        """Forget the failures in a row of a closed circuit, because a person says so."""
+        if self.is_closed:
+            self._machine.close()
+            self._record = replace(self._record, failure_count=0, last_failure="")
 
     def adopt(self, record: CircuitRecord, now: datetime) -> bool:
         """Go on with what another process (or a person) stored. Return whether the phase changed."""
         was_closed, is_closed = self.is_closed, record.open_until is None
         if record == self._record:
             return False
-        if (
-            self._probing
-            and record.probe_worker == self._worker
-            and record.open_until == self._record.open_until
-        ):
+        if self._probing and record.probe_worker == self._worker and record.open_until == self._record.open_until:
             self._record = record
             return False
         self._probing = False

@@ -28,9 +28,7 @@ class Caps:
 
     def __bool__(self) -> bool:
         """Say whether there is any limit."""
-        return bool(
-            self.per_second_count or self.per_minute_count or self.per_hour_count or self.per_day_count
-        )
+        return bool(self.per_second_count or self.per_minute_count or self.per_hour_count or self.per_day_count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +123,11 @@ class Usage:
             self._headroom, self._reached = self._count(now)
         return self._reached
 
+    def next_room(self, now: datetime) -> datetime | None:
+        """Return when there is room at the earliest; None when there is room now."""
+        reached = self.reached(now)
+        return reached.until if reached else None
+
     def take(self, now: datetime) -> None:
         """Count a message that is admitted."""
         self._on_the_way += 1
@@ -171,12 +174,8 @@ class Usage:
         for limit, room, name, until in (
             self._second_cap(stamp),
             self._minute_cap(stamp, sums),
-            self._window_cap(
-                self._caps.per_hour_count, sums.hour + unread, sums.minute, HOUR_MINUTES, "hour"
-            ),
-            self._window_cap(
-                self._caps.per_day_count, sums.day + unread, sums.minute, DAY_MINUTES, "24 hours"
-            ),
+            self._window_cap(self._caps.per_hour_count, sums.hour + unread, sums.minute, HOUR_MINUTES, "hour"),
+            self._window_cap(self._caps.per_day_count, sums.day + unread, sums.minute, DAY_MINUTES, "24 hours"),
         ):
             headroom = min(headroom, room)
             if room <= 0 and (longest is None or until > longest[0]):

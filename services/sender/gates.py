@@ -90,6 +90,11 @@ class Gates:
         gate.barred[mailbox_key(from_address)] = reason
         self._candidates.clear()
 
+    def unbar(self, gate: Gate) -> None:
+        """Use the account again for every From address."""
+        gate.barred.clear()
+        self._candidates.clear()
+
     async def refresh(self, *, forced: bool = False) -> None:
         """Read what changed: other processes' circuits and counts, and what a person set.
 

@@ -264,9 +264,7 @@ class Roster:
             return outlook_of(gates, now)
         named = sum(self._gates.get(account_id) is not None for account_id in allowed)
         barred = self._gates.barred_for(from_address, allowed)
-        return no_candidate(
-            from_address, allowed, account_count=len(self._gates), named_count=named, barred=barred
-        )
+        return no_candidate(from_address, allowed, account_count=len(self._gates), named_count=named, barred=barred)
 
     async def wait_for_room(self, timeout: float) -> bool:
         """Wait until an account may have got room, at most `timeout` seconds; False when nothing happened."""
@@ -290,6 +288,19 @@ class Roster:
         """Return what this process knows of an account, for showing it."""
         return self._gates.get(account_id)
 
+    def unbar(self, account_id: str) -> None:
+        """Use the account again for every From address: a person has released it."""
+        gate = self._gates.get(account_id)
+        if gate is not None:
+            self._gates.unbar(gate)
+
+    def forget_failures(self, account_id: str) -> None:
+        """Forget the failures that this process has counted: a person has reset the circuit."""
+        gate = self._gates.get(account_id)
+        if gate is not None:
+            gate.circuit.forget_failures()
+            gate.history.clear()
+
     def note_smtputf8(self, account_id: str, *, offered: bool) -> None:
         """Remember whether the account's server takes non-ASCII local parts (learnt from its EHLO)."""
         gate = self._gates.get(account_id)
@@ -301,9 +312,7 @@ class Roster:
         candidates = self._gates.candidates(from_address, allowed)
         return any(gate.offers_smtputf8 is not False for gate in candidates)
 
-    def _feed(
-        self, gate: Gate, generation: int, effect: Breaker, reason: str, now: datetime
-    ) -> Transition | None:
+    def _feed(self, gate: Gate, generation: int, effect: Breaker, reason: str, now: datetime) -> Transition | None:
         match effect:
             case Breaker.SUCCESS:
                 gate.proven = True
