@@ -1,0 +1,48 @@
+"""Content transfer encodings (RFC 2045 6.7, 6.8), made so that no line of a body starts with a dot.
+
+Quoted-printable is written in *pieces*: each starts at the beginning of a line and ends with a line break,
+hard or soft, so that pieces encoded at different times can simply be joined. That lets the literal text of
+a template be encoded once per campaign and only the values once per recipient. A joined body ends with
+`SOFT_BREAK` unless its text ended a line; `close_quoted` removes it.
+"""
+
+import binascii
+import re
+
+SOFT_BREAK = "=\r\n"
+
+_ESCAPED = re.compile(r"[^ -<>-~\n]| (?=\n)|^\.", re.MULTILINE)
+# Longest run that may be followed by a soft break: 73 + a dot that becomes =2E + the "=" are the 76 allowed.
+_LONG = re.compile(r"(.{71,73}(?<!=)(?<!=.))(?=.)")
+_BASE64_LINE = 76
+
+
+def quoted_piece(text: str) -> str:
+    """Return the piece for a text with `\\n` line ends; the empty text is the empty piece."""
+    if not text:
+        return ""
+    octets = text.encode().decode("latin-1")
+    encoded = _LONG.sub("\\1=\n", _ESCAPED.sub(_escape, octets)).replace("\n.", "\n=2E").replace("\n", "\r\n")
+    return encoded if text.endswith("\n") else encoded + SOFT_BREAK
+
+
+def close_quoted(body: str) -> bytes:
+    """Return a body of joined pieces as it stands in the message."""
+    return body.removesuffix(SOFT_BREAK).encode("ascii")
+
+
+def base64_lines(data: bytes) -> bytes:
+    """Return base64 in lines of 76, without a final line break."""
+    encoded = binascii.b2a_base64(data, newline=False)
+    return b"\r\n".join([encoded[at : at + _BASE64_LINE] for at in range(0, len(encoded), _BASE64_LINE)])
+
+
+def prefers_base64(text: str) -> bool:
+    """Say whether base64 is clearly shorter (Cyrillic, Chinese): 3 characters an octet against 1.33."""
+    size = len(text.encode())
+    foreign = size - len(text.encode("ascii", "ignore"))
+    return foreign * 6 > size
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"={ord(match[0]):02X}"
