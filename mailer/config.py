@@ -140,8 +140,7 @@ class CommonSettings(BaseSettings):
     @classmethod
     def name_of(cls, field: str) -> str:
         """Return the environment variable that sets the field: the service's own where it has its own default."""
-        is_common = field in CommonSettings.model_fields and field not in cls.__annotations__
-        return (COMMON_PREFIX if is_common else cls.prefix) + field.upper()
+        return (COMMON_PREFIX if _is_common(field) else cls.prefix) + field.upper()
 
     @classmethod
     def settings_customise_sources(
