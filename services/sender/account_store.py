@@ -85,9 +85,7 @@ def read_versions(connection: Connection) -> dict[str, int]:
     return {row.account_id: row.version for row in rows}
 
 
-def update_settings(
-    connection: Connection, account: Account, *, expected_version: int, now: datetime
-) -> Account:
+def update_settings(connection: Connection, account: Account, *, expected_version: int, now: datetime) -> Account:
     """Store what a person set; raises Aborted when the account changed since it was read."""
     _refuse_taken_name(connection, account)
     changed = connection.execute(
@@ -105,9 +103,7 @@ def remove(connection: Connection, account_id: str) -> None:
     """Delete an account; raises FailedPrecondition while a message is on its way through it."""
     get(connection, account_id)
     busy = connection.execute(
-        select(func.count())
-        .select_from(deliveries)
-        .where(IS_IN_PROGRESS, deliveries.c.account_id == account_id)
+        select(func.count()).select_from(deliveries).where(IS_IN_PROGRESS, deliveries.c.account_id == account_id)
     ).scalar_one()
     if busy:
         raise FailedPrecondition(
@@ -199,9 +195,7 @@ def claim_probe(
     return changed == 1, get(connection, account_id)
 
 
-def _change(
-    connection: Connection, account_id: str, now: datetime, *conditions: Any, **values: Any
-) -> Account:
+def _change(connection: Connection, account_id: str, now: datetime, *conditions: Any, **values: Any) -> Account:
     connection.execute(
         update(accounts)
         .where(accounts.c.account_id == account_id, *conditions)

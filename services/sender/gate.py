@@ -38,9 +38,7 @@ class Gate:
         self.offers_smtputf8: bool | None = None  # None until the server was asked
         # A wrong password must not be tried by all connections at once: the first one proves it.
         self.proven = False
-        self.barred: dict[
-            str, str
-        ] = {}  # From addresses (mailbox keys) that the server refuses, and its reason
+        self.barred: dict[str, str] = {}  # From addresses (mailbox keys) that the server refuses, and its reason
 
     def may_take(self, now: datetime) -> bool:
         """Say whether it takes a message now; a message that is the one probe counts too."""
@@ -77,8 +75,12 @@ class Gate:
 
     def room_at(self, now: datetime) -> datetime | None:
         """Return when the passing of time alone gives room; None when it has room, or time does not help."""
-        obstacle = self.obstacle(now)
-        return obstacle.until if obstacle else None
+        account = self.account
+        if account.disabled or account.held:
+            return None
+        reached = self.usage.reached(now)
+        ends = (self.circuit.rests_until(now), account.rests_until(now), reached.until if reached else None)
+        return max((end for end in ends if end is not None), default=None)
 
     def obstacle(self, now: datetime) -> Obstacle | None:
         """Return what keeps it from taking a message, the longest wait first; None when it takes one."""
@@ -100,9 +102,7 @@ class Gate:
         until = self.circuit.rests_until(now)
         if until is not None:
             failure = self.circuit.record.last_failure
-            circuit = Obstacle(
-                f"circuit open until {spoken(until)}{f' ({failure})' if failure else ''}", until
-            )
+            circuit = Obstacle(f"circuit open until {spoken(until)}{f' ({failure})' if failure else ''}", until)
         until = account.rests_until(now)
         if until is not None:
             rest = Obstacle(f"rests until {spoken(until)} ({account.rest_reason})", until)

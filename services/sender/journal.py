@@ -71,9 +71,7 @@ class Journal:
         except (DatabaseReplaced, NotFound):
             pass  # what the change was about is no longer there
         except DatabaseUnavailable as error:
-            log.warning(
-                "a change of an account waits for the database", account_id=entry.account_id, error=str(error)
-            )
+            log.warning("a change of an account waits for the database", account_id=entry.account_id, error=str(error))
             return False
         except Exception:
             log.exception("a change of an account cannot be stored", account_id=entry.account_id)
