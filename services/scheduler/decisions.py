@@ -1,0 +1,180 @@
+"""What somebody decides about a campaign, and what follows for its run, in one transaction each."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy.orm import aliased
+
+from mailer.errors import FailedPrecondition
+from services.scheduler import campaigns, firing, recipients, runs, tables
+from services.scheduler.campaign_states import (
+    AT_WORK,
+    Action,
+    CampaignState,
+    RunState,
+    campaign_state,
+    going_on,
+)
+from services.scheduler.campaigns import Campaign
+from services.scheduler.firing import BatchLimits
+from services.scheduler.runs import Run
+
+
+def pause(connection: Connection, campaign_id: str, reason: str, now: datetime) -> Campaign:
+    """Stop a campaign; pausing a paused one changes nothing. Raises NotFound, FailedPrecondition."""
+    campaign = campaigns.allowed(connection, campaign_id, Action.PAUSE)
+    if campaign.state is CampaignState.PAUSED:
+        return campaign
+    run = _run_at_work(connection, campaign)
+    if run is not None:
+        runs.decide(connection, run, RunState.PAUSED, wanted=runs.PAUSED, reason=reason)
+    campaigns.set_state(connection, campaign_id, CampaignState.PAUSED, reason=reason, now=now)
+    return campaigns.existing(connection, campaign_id)
+
+
+def resume(connection: Connection, campaign_id: str, now: datetime, limits: BatchLimits) -> Campaign:
+    """Let a campaign go on that is paused, held or missed. Raises NotFound, FailedPrecondition."""
+    campaign = campaigns.allowed(connection, campaign_id, Action.RESUME)
+    run = runs.find(connection, campaign.latest_run_id)
+    state = CampaignState.RUNNING
+    if run is not None and run.state is RunState.MISSED:
+        firing.begin_missed(connection, run, now, limits)
+    elif run is not None and run.state in {RunState.PAUSED, RunState.HELD}:
+        runs.decide(connection, run, going_on(handed_over=run.handed_over), wanted=runs.ACTIVE)
+    else:
+        state = CampaignState.SCHEDULED
+    campaigns.set_state(connection, campaign_id, state, now=now)
+    return campaigns.existing(connection, campaign_id)
+
+
+def cancel(connection: Connection, campaign_id: str, now: datetime) -> Campaign:
+    """Cancel a campaign for good; cancelling again changes nothing. Raises NotFound, FailedPrecondition."""
+    campaign = campaigns.allowed(connection, campaign_id, Action.CANCEL)
+    if campaign.state is CampaignState.CANCELLED:
+        return campaign
+    run = runs.find(connection, campaign.latest_run_id)
+    if run is not None and run.state is RunState.MISSED:
+        runs.close(connection, run, RunState.CANCELLED, counts=run.counts, now=now)
+    elif run is not None and run.end_time is None:
+        runs.decide(connection, run, RunState.CANCELLED, wanted=runs.CANCELLED)
+    campaigns.store(
+        connection,
+        replace(campaign, state=CampaignState.CANCELLED, state_reason="", next_due_time=None, update_time=now),
+    )
+    return campaigns.existing(connection, campaign_id)
+
+
+def begin_retry(connection: Connection, campaign_id: str, now: datetime) -> Run:
+    """Open the latest run of a campaign again before the sender is asked to retry what failed.
+
+    Without anything to retry the run closes again by itself. Raises NotFound, FailedPrecondition.
+    """
+    campaign = campaigns.allowed(connection, campaign_id, Action.RETRY)
+    run = runs.find(connection, campaign.latest_run_id)
+    if run is None or not run.handed_over:
+        state = "handing over its recipients" if run is not None else "not begun"
+        raise FailedPrecondition(
+            f'The campaign "{campaign.name}" has {state}: wait until its run has sent, then retry what failed.'
+            if run is None
+            else f'The campaign "{campaign.name}" is still {state}: retry what failed once that is done.',
+            reason="WRONG_STATE",
+            metadata={"campaign_id": campaign_id, "state": campaign.state.upper()},
+        )
+    runs.decide(connection, run, RunState.SENDING, wanted=runs.ACTIVE)
+    campaigns.set_state(connection, campaign_id, CampaignState.RUNNING, now=now)
+    return run
+
+
+def stop_by_itself(connection: Connection, run: Run, state: RunState, *, reason: str, now: datetime) -> bool:
+    """Stop a run that cannot go on without a person; False when somebody decided meanwhile."""
+    present = runs.find(connection, run.run_id)
+    if present is None or present.revision != run.revision:
+        return False
+    wanted = runs.CANCELLED if state is RunState.CANCELLED else runs.PAUSED
+    runs.decide(connection, present, state, wanted=wanted, reason=reason)
+    _follow_run(connection, run.run_id, now)
+    return True
+
+
+def close(connection: Connection, run: Run, state: RunState, *, counts: bytes, now: datetime) -> bool:
+    """End a run, and with it its campaign unless that is recurring; False when somebody decided meanwhile."""
+    if not runs.close(connection, run, state, counts=counts, now=now):
+        return False
+    _follow_run(connection, run.run_id, now)
+    return True
+
+
+def remove(connection: Connection, campaign_id: str) -> None:
+    """Remove a campaign and its runs; its recipients go afterwards. Raises NotFound, FailedPrecondition."""
+    campaign = campaigns.allowed(connection, campaign_id, Action.DELETE)
+    run = runs.find(connection, campaign.latest_run_id)
+    if run is not None and run.end_time is None:
+        raise FailedPrecondition(
+            f'The campaign "{campaign.name}" is cancelled, but the sender has not confirmed it: try again soon.',
+            reason="CANCEL_UNDER_WAY",
+            metadata={"campaign_id": campaign_id, "state": campaign.state.upper()},
+        )
+    runs.remove_all(connection, campaign_id)
+    campaigns.remove(connection, campaign_id)
+    recipients.remove_some(connection, campaign_id)
+
+
+def adopt_restored(connection: Connection, now: datetime) -> list[str]:
+    """Put campaigns where their newest run stands; returns the ids of those that were moved.
+
+    A restored snapshot brings campaigns back as they were, but keeps what has fired since: a run that the
+    snapshot did not know, or one that is held now, decides where its campaign stands.
+    """
+    newer = aliased(tables.runs)
+    known = tables.runs
+    query = (
+        select(newer.c.run_id)
+        .join(tables.campaigns, tables.campaigns.c.campaign_id == newer.c.campaign_id)
+        .outerjoin(known, known.c.run_id == tables.campaigns.c.latest_run_id)
+        .where(
+            or_(
+                known.c.run_id.is_(None),
+                newer.c.slot_time > known.c.slot_time,
+                and_(newer.c.run_id == known.c.run_id, newer.c.state == RunState.HELD),
+            ),
+            or_(tables.campaigns.c.state != CampaignState.HELD, newer.c.run_id != known.c.run_id),
+        )
+        .order_by(newer.c.slot_time)
+    )
+    moved = []
+    for run_id in list(connection.execute(query).scalars()):
+        run = runs.find(connection, run_id)
+        assert run is not None
+        campaign = campaigns.existing(connection, run.campaign_id)
+        schedule = campaign.schedule
+        connection.execute(
+            update(tables.campaigns)
+            .where(tables.campaigns.c.campaign_id == campaign.campaign_id)
+            .values(
+                latest_run_id=run_id,
+                next_due_time=schedule.next_slot(run.slot_time) if schedule is not None else None,
+            )
+        )
+        _follow_run(connection, run_id, now)
+        moved.append(campaign.campaign_id)
+    return moved
+
+
+def _run_at_work(connection: Connection, campaign: Campaign) -> Run | None:
+    run = runs.find(connection, campaign.latest_run_id)
+    return run if run is not None and run.state in AT_WORK else None
+
+
+def _follow_run(connection: Connection, run_id: str, now: datetime) -> None:
+    """Put the campaign where its latest run stands."""
+    run = runs.find(connection, run_id)
+    assert run is not None
+    campaign = campaigns.existing(connection, run.campaign_id)
+    if campaign.latest_run_id != run_id:
+        return
+    state = campaign_state(run.state, recurring=campaign.is_recurring)
+    if state is CampaignState.SCHEDULED and campaign.next_due_time is None:
+        state = CampaignState.FINISHED  # a cron that has no later slot
+    if state is not campaign.state or run.state_reason != campaign.state_reason:
+        campaigns.set_state(connection, run.campaign_id, state, reason=run.state_reason, now=now)
