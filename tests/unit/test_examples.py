@@ -22,9 +22,7 @@ REQUIRED = (TEXT.variables | HTML.variables) - {"address", "display_name"}
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, Any]]:
     with (EXAMPLES / "recipients.csv").open(encoding="utf-8", newline="") as file:
-        return [
-            {column: cell for column, cell in row.items() if cell is not None} for row in csv.DictReader(file)
-        ]
+        return [{column: cell for column, cell in row.items() if cell is not None} for row in csv.DictReader(file)]
 
 
 def recipient(row: dict[str, Any]) -> sender_pb2.Recipient:
