@@ -121,6 +121,11 @@ class GrpcServer:
         if before != serving and self.port != 0:
             await self._tell_health()
 
+    async def report(self, name: str, *, serving: bool) -> None:
+        """Report under a name of its own what must not decide about the service as a whole."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        await self._health.set(name, status)
+
     def request_stop(self) -> None:
         """Let `run_until_signal` go on to stop, as a signal would."""
         self._stop_wanted.set()

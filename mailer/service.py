@@ -15,6 +15,7 @@ from mailer import __version__
 from mailer.clock import Clock, SystemClock
 from mailer.config import CommonSettings, load
 from mailer.database import Database, Migrations
+from mailer.database.engine import locate
 from mailer.errors import CannotStart
 from mailer.log import configure, get_logger
 from mailer.metrics import MetricsEndpoint, new_registry
@@ -34,9 +35,16 @@ class ServiceProcess(Generic[S]):
 
     settings: S
     clock: Clock
-    database: Database
     server: GrpcServer
     registry: CollectorRegistry
+    opened: Database | None
+
+    @property
+    def database(self) -> Database:
+        """Return the database; asking for it is a bug in a service that was started without one."""
+        if self.opened is None:
+            raise RuntimeError("this service opens no database")
+        return self.opened
 
     @property
     def stopping(self) -> asyncio.Event:
@@ -52,11 +60,12 @@ def run_service(
     settings_class: type[S],
     *,
     service: ServiceDescriptor,
-    migrations: Sequence[Migrations],
+    migrations: Sequence[Migrations] | None,
     build: Build[S],
 ) -> int:
     """Run a service until it is told to stop; returns the exit code.
 
+    With `migrations` None it opens no database: it works on the file itself, also on one that cannot be opened.
     `build` is an async context manager: it adds its servicer to `process.server.grpc` and starts its tasks
     before the yield, and ends them after it, when no call is running any more. What cannot start says so in
     one line per problem on stderr and exits with 2 (settings) or 1.
@@ -79,7 +88,11 @@ def run_service(
 
 
 async def _run(
-    name: str, settings: S, service: ServiceDescriptor, migrations: Sequence[Migrations], build: Build[S]
+    name: str,
+    settings: S,
+    service: ServiceDescriptor,
+    migrations: Sequence[Migrations] | None,
+    build: Build[S],
 ) -> None:
     clock = SystemClock()
     registry = new_registry()
@@ -89,13 +102,15 @@ async def _run(
         metrics = MetricsEndpoint(registry, settings.metrics_host, settings.metrics_port)
         metrics.start()
         stack.callback(metrics.close)
-        database = await Database.open(
-            settings.database_url,
-            clock=clock,
-            migrations=migrations,
-            busy_timeout=settings.database_busy_timeout,
-        )
-        stack.push_async_callback(database.close)
+        database = None
+        if migrations is not None:
+            database = await Database.open(
+                settings.database_url,
+                clock=clock,
+                migrations=migrations,
+                busy_timeout=settings.database_busy_timeout,
+            )
+            stack.push_async_callback(database.close)
         server = GrpcServer(
             [service],
             host=settings.host,
@@ -108,16 +123,19 @@ async def _run(
             max_concurrent_calls=settings.max_concurrent_calls,
             port_setting=settings.name_of("port"),
         )
-        process = ServiceProcess(settings, clock, database, server, registry)
+        process = ServiceProcess(settings, clock, server, registry, database)
         async with build(process):
-            watch = asyncio.create_task(watch_database(database, server, clock))
-            stack.callback(watch.cancel)
+            watch = None
+            if database is not None:
+                watch = asyncio.create_task(watch_database(database, server, clock))
+                stack.callback(watch.cancel)
             await server.start()
-            log.info("started", version=__version__, database=str(database.location))
+            log.info("started", version=__version__, database=str(locate(settings.database_url)))
             gc.collect()
             gc.freeze()
             await server.run_until_signal()
-            watch.cancel()
+            if watch is not None:
+                watch.cancel()
     log.info("stopped", service=name)
 
 

@@ -51,6 +51,15 @@ def look(live: Path) -> LiveState:
     return LiveState.USABLE if tables else LiveState.EMPTY
 
 
+def is_damaged(live: Path) -> bool:
+    """Say whether a file that opens is damaged all the same; reads it whole."""
+    try:
+        with connected(live, mode="rw") as connection:
+            return bool(connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
+    except sqlite3.DatabaseError as error:
+        return _class_of(error) in _BEYOND_OPENING
+
+
 class DamagedLive(Exception):
     """SQLite cannot read the live database."""
 
@@ -61,7 +70,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        if (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF in _BEYOND_OPENING:
+        if _class_of(error) in _BEYOND_OPENING:
             raise DamagedLive(str(error)) from error
         raise unavailable(error) or error from error
     except OSError as error:
@@ -112,3 +121,8 @@ def _in_use() -> FailedPrecondition:
         "the scheduler and the sender, then repeat this call.",
         reason="DATABASE_IN_USE",
     )
+
+
+def _class_of(error: sqlite3.Error) -> int:
+    """Return SQLite's error code without its details, which are in the higher bytes."""
+    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF

@@ -2,21 +2,21 @@
 
 import sqlite3
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from mailer.clock import Clock
-from mailer.database import Migrations
 from mailer.errors import DataLoss
 from mailer.log import get_logger
 from services.backup import carry
 from services.backup.connect import connected, interruptible
 from services.backup.create import require_space, size_with_wal
 from services.backup.job import Job, Phase
-from services.backup.live import DamagedLive, LiveState, alone, look, translated, used
+from services.backup.live import DamagedLive, LiveState, alone, is_damaged, look, translated, used
 from services.backup.offline import arriving_path, put_in_place
+from services.backup.pack import damaged
 from services.backup.pre_restore import PreRestore
 from services.backup.proof import count_rows, read_incarnation, table_names
 from services.backup.restore_book import Entry, RestoreBook, Restored, TableChange
@@ -38,7 +38,7 @@ class Restorer:
         *,
         vault: Vault,
         live: Path,
-        migrations: Sequence[Migrations],
+        stages: Stages,
         clock: Clock,
         lock_limit_seconds: float,
     ) -> None:
@@ -47,7 +47,7 @@ class Restorer:
         self._live = live
         self._clock = clock
         self._lock_limit_seconds = lock_limit_seconds
-        self._stages = Stages(vault, migrations)
+        self._stages = stages
         self._book = RestoreBook(vault.directory / "restores")
         self._pre_restore = PreRestore(vault=vault, live=live, clock=clock)
 
@@ -101,6 +101,8 @@ class Restorer:
             try:
                 return self._online(snapshot, draft, state, job)
             except DamagedLive as error:
+                if not is_damaged(self._live):
+                    raise damaged(snapshot, str(error)) from error
                 log.warning("the live database cannot be read", error=str(error))
                 state = LiveState.DAMAGED
         return self._offline(snapshot, draft, state, job)

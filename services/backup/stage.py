@@ -13,7 +13,7 @@ from services.backup.connect import connected, interruptible
 from services.backup.job import Job, Phase
 from services.backup.live import translated
 from services.backup.pack import damaged, unpack
-from services.backup.proof import pragma, read_contents
+from services.backup.proof import Contents, NotSound, pragma, prove, read_contents
 from services.backup.snapshot import ENGINE, Snapshot
 from services.backup.vault import Vault
 
@@ -35,8 +35,7 @@ class Stages:
         self._refuse(snapshot)
         with self._vault.scratch("stage") as path, translated():
             unpack(self._vault.packed_path(snapshot), snapshot, path, job)
-            with connected(path, mode="immutable") as connection, interruptible(connection, job):
-                contents = read_contents(connection)
+            contents = _contents(snapshot, path, job)
             if contents.application_id != APPLICATION_ID:
                 raise FailedPrecondition(
                     f"Snapshot {snapshot.snapshot_id} belongs to another application "
@@ -81,6 +80,17 @@ class Stages:
             ) from error
         with connected(path, mode="rw") as connection:
             connection.execute("PRAGMA journal_mode=DELETE")
+
+
+def _contents(snapshot: Snapshot, path: Path, job: Job) -> Contents:
+    """Return what the unpacked snapshot holds; one that nobody has proven yet is proven first."""
+    try:
+        if snapshot.verified_time is None:
+            return prove(path, job)
+        with connected(path, mode="immutable") as connection, interruptible(connection, job):
+            return read_contents(connection)
+    except (NotSound, sqlite3.DatabaseError) as error:
+        raise damaged(snapshot, str(error)) from error
 
 
 def rebuild(stage: Path, target: Path, page_size: int, job: Job) -> None:

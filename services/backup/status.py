@@ -15,6 +15,9 @@ log = get_logger(__name__)
 GRACE = timedelta(hours=1)
 """How late a snapshot may be before the schedule counts as stale."""
 
+FROZEN_FOR = timedelta(hours=1)
+"""How long after a failed Create nothing is removed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
@@ -26,17 +29,26 @@ class Status:
     failure_time: datetime | None = None
     """Unset once it worked again."""
     failure: str = ""
+    failure_reason: str = ""
     drill_time: datetime | None = None
     drill_failure_time: datetime | None = None
     drill_failure: str = ""
 
+    def watched(self, since: datetime) -> "Status":
+        """Return the status with a schedule that is followed from now on."""
+        return replace(self, watched_since=since)
+
     def succeeded(self, at: datetime) -> "Status":
         """Return the status after a snapshot was taken."""
-        return replace(self, success_time=at, failure_time=None, failure="")
+        return replace(self, success_time=at, failure_time=None, failure="", failure_reason="")
 
-    def failed(self, at: datetime, why: str) -> "Status":
+    def succeeded_before(self, at: datetime | None) -> "Status":
+        """Return the status with what the store tells of earlier times."""
+        return replace(self, success_time=at)
+
+    def failed(self, at: datetime, why: str, reason: str = "") -> "Status":
         """Return the status after one could not be taken."""
-        return replace(self, failure_time=at, failure=why)
+        return replace(self, failure_time=at, failure=why, failure_reason=reason)
 
     def drilled(self, at: datetime) -> "Status":
         """Return the status after a restore drill went well."""
@@ -46,6 +58,14 @@ class Status:
         """Return the status after one did not."""
         return replace(self, drill_failure_time=at, drill_failure=why)
 
+    def done_until(self, now: datetime) -> datetime:
+        """Return up to when the schedule was satisfied; instants of a clock that was wrong do not count."""
+        return _latest(now, self.success_time, self.watched_since)
+
+    def drilled_until(self, now: datetime) -> datetime:
+        """Return the same for the restore drill."""
+        return _latest(now, self.drill_time, self.watched_since)
+
 
 def missed(schedule: Schedule, *, since: datetime, now: datetime) -> bool:
     """Say whether the schedule fired after `since` and up to now: however often, it is caught up once."""
@@ -54,8 +74,25 @@ def missed(schedule: Schedule, *, since: datetime, now: datetime) -> bool:
 
 def is_stale(schedule: Schedule | None, *, newest: datetime | None, status: Status, now: datetime) -> bool:
     """Say whether the newest good snapshot is older than the schedule says it should be."""
-    known = [instant for instant in (newest, status.watched_since) if instant is not None]
-    return schedule is not None and bool(known) and missed(schedule, since=max(known), now=now - GRACE)
+    if schedule is None:
+        return False
+    return missed(schedule, since=_latest(now, newest, status.watched_since), now=now - GRACE)
+
+
+def is_frozen(status: Status, *, now: datetime) -> str:
+    """Return why nothing may be removed at present, '' when that is all right.
+
+    Right after a failed Create the snapshots there are may be the last good ones. A full disk is another
+    matter: removing some is the cure.
+    """
+    if status.failure_time is None or status.failure_reason == "NOT_ENOUGH_SPACE":
+        return ""
+    return "the last Create failed" if now - status.failure_time < FROZEN_FOR else ""
+
+
+def _latest(now: datetime, *instants: datetime | None) -> datetime:
+    """Return the latest of the instants up to now; now when there is none."""
+    return max((instant for instant in instants if instant is not None and instant <= now), default=now)
 
 
 class StatusFile:
@@ -87,6 +124,6 @@ class StatusFile:
 
 
 def _value(name: str, value: Any) -> Any:
-    if name in {"failure", "drill_failure"}:
+    if name in {"failure", "failure_reason", "drill_failure"}:
         return str(value or "")
     return datetime.fromisoformat(value) if value else None

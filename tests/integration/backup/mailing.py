@@ -30,9 +30,7 @@ def create_database(path: Path) -> None:
         for statement in _sender_schema():
             connection.execute(statement)
         connection.executescript(_SCHEDULER)
-        connection.execute(
-            "INSERT INTO database_identity (id, incarnation, created_time) VALUES (1, 'first', 0)"
-        )
+        connection.execute("INSERT INTO database_identity (id, incarnation, created_time) VALUES (1, 'first', 0)")
 
 
 @contextmanager

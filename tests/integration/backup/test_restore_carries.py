@@ -61,9 +61,7 @@ def test_a_carried_delivery_keeps_its_row_number_so_that_a_late_result_finds_it(
     assert rows(live, "SELECT id, token FROM deliveries WHERE delivery_key = 'bob'") == [(41, 7)]
 
 
-def test_a_row_number_that_another_row_has_is_given_anew(
-    live: Path, take: Take, restorer: Restorer, job: Job
-) -> None:
+def test_a_row_number_that_another_row_has_is_given_anew(live: Path, take: Take, restorer: Restorer, job: Job) -> None:
     add_run(live, "run")
     add_delivery(live, "ada", run_id="run", id=1)
     snapshot = take()
@@ -205,9 +203,7 @@ def test_a_restore_is_undone_by_restoring_what_was_before_it(
     assert states(live) == before
 
 
-def test_a_restore_gives_the_database_a_new_incarnation(
-    live: Path, take: Take, restorer: Restorer, job: Job
-) -> None:
+def test_a_restore_gives_the_database_a_new_incarnation(live: Path, take: Take, restorer: Restorer, job: Job) -> None:
     snapshot = take()
     restored = restorer.restore(snapshot.snapshot_id, job, request_id="r")
     ((incarnation, created_time),) = rows(live, "SELECT incarnation, created_time FROM database_identity")
@@ -233,9 +229,7 @@ def test_the_plan_says_what_would_change_and_changes_nothing(
     assert (live.read_bytes(), states(live), run_states(live)) == before
 
 
-def test_the_report_of_a_restore_is_what_its_plan_said(
-    live: Path, take: Take, restorer: Restorer, job: Job
-) -> None:
+def test_the_report_of_a_restore_is_what_its_plan_said(live: Path, take: Take, restorer: Restorer, job: Job) -> None:
     add_run(live, "run")
     add_delivery(live, "ada", run_id="run")
     snapshot = take()

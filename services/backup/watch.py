@@ -1,0 +1,30 @@
+"""Says aloud, in health, figures and log, when snapshots stop being taken."""
+
+from mailer.clock import Clock
+from mailer.log import get_logger
+from mailer.server import GrpcServer
+from services.backup.keeper import Keeper
+
+log = get_logger(__name__)
+
+SCHEDULE_HEALTH = "mailer.v1.Backup.schedule"
+"""A name of its own in the health service: a late snapshot must not keep anybody from taking one."""
+
+_SECONDS = 60.0
+
+
+async def watch(keeper: Keeper, server: GrpcServer, clock: Clock) -> None:
+    """Look every minute, until cancelled."""
+    stale = False
+    while True:
+        try:
+            health = await keeper.health()
+        except OSError as error:
+            log.error("the store cannot be read", error=str(error))
+            await server.report(SCHEDULE_HEALTH, serving=False)
+        else:
+            if health.stale and not stale:
+                log.error("snapshots are not taken as the schedule says", why=health.status.failure)
+            stale = health.stale
+            await server.report(SCHEDULE_HEALTH, serving=not stale)
+        await clock.sleep(_SECONDS)
