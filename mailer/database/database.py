@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from sqlalchemy import Connection, update
 
 from mailer.clock import Clock
-from mailer.database.engine import Location, locate, read_engine, write_engine
+from mailer.database.engine import Location, driver, locate, read_engine, write_engine
 from mailer.database.errors import (
     DatabaseGone,
     DatabaseReplaced,
@@ -113,9 +113,7 @@ class Database:
         """Return how many writes wait for the next transaction."""
         return self._writer.waiting()
 
-    async def write(
-        self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run fn(connection, ...) in a write transaction; returns its result after the durable COMMIT.
 
         It runs at most once, on another thread, together with other writes but undone alone when it raises:
@@ -211,7 +209,7 @@ class Database:
         return nullcontext() if self._file is None else self._file.in_use()
 
     def _present_incarnation(self, connection: Connection) -> str:
-        present = connection.exec_driver_sql(READ_INCARNATION).scalar()
+        present = self._read_incarnation(connection)
         if not isinstance(present, str):
             raise DatabaseGone("The database has lost its identity; restore a snapshot.")
         if present != self._incarnation:
@@ -219,6 +217,12 @@ class Database:
             self._incarnation = present
             self._in_loop(lambda: [callback() for callback in self._when_replaced])
         return present
+
+    def _read_incarnation(self, connection: Connection) -> object:
+        if self.location.is_sqlite:
+            row = driver(connection).execute(READ_INCARNATION).fetchone()
+            return row[0] if row else None
+        return connection.exec_driver_sql(READ_INCARNATION).scalar()
 
     def _note(self, outcome: BaseException | None) -> None:
         """Remember how the last attempt went; called on any thread."""

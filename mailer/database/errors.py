@@ -20,9 +20,7 @@ class DatabaseUnavailable(Unavailable):
 class DatabaseBusy(DatabaseUnavailable):
     """Another process held the database for longer than the busy timeout."""
 
-    def __init__(
-        self, message: str = "The database is busy; nothing was done, try again in a moment."
-    ) -> None:
+    def __init__(self, message: str = "The database is busy; nothing was done, try again in a moment.") -> None:
         """Say so."""
         super().__init__(message, reason="DATABASE_BUSY")
 
@@ -48,9 +46,7 @@ class DatabaseGone(DatabaseUnavailable):
 class DatabaseReplaced(DatabaseUnavailable):
     """The content was replaced (a restore): what this work was based on is no longer there."""
 
-    def __init__(
-        self, message: str = "The database was restored from a snapshot meanwhile; nothing was done."
-    ) -> None:
+    def __init__(self, message: str = "The database was restored from a snapshot meanwhile; nothing was done.") -> None:
         """Say so."""
         super().__init__(message, reason="DATABASE_REPLACED")
 

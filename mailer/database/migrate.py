@@ -45,16 +45,12 @@ class Migrations:
 OURS = Migrations("database", Path(__file__).parent / "migrations")
 
 
-def migrate(
-    url: str, owner: str, script_location: Path, *, busy_timeout: timedelta = timedelta(seconds=5)
-) -> None:
+def migrate(url: str, owner: str, script_location: Path, *, busy_timeout: timedelta = timedelta(seconds=5)) -> None:
     """Bring one owner's tables up to date; `migrate_all` does several under one lock."""
     migrate_all(url, [Migrations(owner, script_location)], busy_timeout=busy_timeout)
 
 
-def migrate_all(
-    url: str, migrations: Sequence[Migrations], *, busy_timeout: timedelta = timedelta(seconds=5)
-) -> None:
+def migrate_all(url: str, migrations: Sequence[Migrations], *, busy_timeout: timedelta = timedelta(seconds=5)) -> None:
     """Create the database when it is missing and bring the tables of the owners up to date, in order.
 
     Blocks: call it in a thread. Processes that start together take turns. Raises DatabaseUnusable with one
@@ -138,9 +134,7 @@ def _upgrade(connection: Connection, location: Location, owned: Migrations) -> N
             )
             environment.run_migrations()
         if location.is_sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
-            raise DatabaseUnusable(
-                f"the migration of {owned.owner} left broken references; nothing was changed"
-            )
+            raise DatabaseUnusable(f"the migration of {owned.owner} left broken references; nothing was changed")
 
 
 def _refuse_newer(connection: Connection, script: ScriptDirectory, version_table: str, owner: str) -> None:

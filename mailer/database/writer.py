@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from mailer.database.errors import DatabaseGone, DatabaseReplaced, DatabaseUnavailable, unavailable
+from mailer.database.savepoint import begin_savepoint
 
 _STOP = object()
 
@@ -130,7 +131,7 @@ def _run_one(connection: Connection, job: Job, incarnation: str, *, alone: bool)
     """Run a job in a savepoint of its own (or in the transaction, if it is the only one)."""
     if job.incarnation != incarnation:
         return Answer(job, error=DatabaseReplaced())
-    savepoint = None if alone else connection.begin_nested()
+    savepoint = None if alone else begin_savepoint(connection)
     try:
         result = job.run(connection)
     except BaseException as error:

@@ -16,9 +16,7 @@ def upgrade() -> None:
     """Create the one-row table that tells one life of the database from the next."""
     op.create_table(
         "database_identity",
-        sa.Column(
-            "id", sa.Integer, sa.CheckConstraint("id = 1", name="database_identity_one_row"), primary_key=True
-        ),
+        sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1", name="database_identity_one_row"), primary_key=True),
         sa.Column("incarnation", sa.String(32), nullable=False),
         sa.Column("created_time", sa.BigInteger, nullable=False),
     )
