@@ -89,9 +89,7 @@ def stored_response(connection: Connection, table: Table, key: RequestKey) -> by
     return bytes(found.response)
 
 
-def store_response(
-    connection: Connection, table: Table, key: RequestKey, response: Message, *, now: datetime
-) -> None:
+def store_response(connection: Connection, table: Table, key: RequestKey, response: Message, *, now: datetime) -> None:
     """Keep the answer for a repeated call; does nothing without a request_id."""
     if not key.request_id:
         return
@@ -114,5 +112,6 @@ def store_response(
 
 def forget_before(connection: Connection, table: Table, cutoff: datetime, *, limit: int = 1000) -> int:
     """Forget the oldest answers given before the cutoff, at most `limit`; returns how many."""
-    old = select(table.c.request_id).where(table.c.created_time < cutoff).limit(limit)
+    old = select(table.c.request_id).where(table.c.created_time < cutoff)
+    old = old.order_by(table.c.created_time).limit(limit)
     return connection.execute(delete(table).where(table.c.request_id.in_(old))).rowcount
