@@ -231,7 +231,8 @@ def _unknown_names(settings_class: type[CommonSettings], names: Mapping[str, str
     prefix = settings_class.prefix
     if prefix == COMMON_PREFIX:
         return []
-    known = {prefix + field.upper() for field in settings_class.model_fields}
+    # The address is for clients of the service; it is set in the same environment and the same file.
+    known = {prefix + field.upper() for field in settings_class.model_fields} | {f"{prefix}ADDRESS"}
     lines = []
     for name in sorted(names):
         if name.startswith(prefix) and name not in known:

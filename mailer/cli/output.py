@@ -1,0 +1,128 @@
+"""What a command prints: one JSON document or tables on stdout, everything else on stderr."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from mailer.cli.words import printable, style_of
+
+# Wide enough that nothing is cut: what reads a pipe has no margin.
+_PIPE_WIDTH = 10_000
+_NARROW = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table; an `optional` one is left out where the terminal is narrow."""
+
+    header: str
+    justify: Literal["left", "right"] = "left"
+    optional: bool = False
+
+
+class Output:
+    """Prints for people or, with `as_json`, for programs."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        """Print to the streams that are stdout and stderr now."""
+        self.as_json = as_json
+        self.stdout = _console(sys.stdout)
+        self.stderr = _console(sys.stderr)
+
+    @property
+    def live(self) -> bool:
+        """Say whether progress may redraw itself: stderr is a terminal that can."""
+        return self.stderr.is_terminal and not self.stderr.is_dumb_terminal
+
+    def answer(self, message: Message, render: Callable[[], RenderableType | str]) -> None:
+        """Print the answer of a service: as JSON, or what `render` makes of it."""
+        if self.as_json:
+            self.document(to_dict(message))
+        else:
+            self.print(render())
+
+    def document(self, document: object) -> None:
+        """Print one JSON document."""
+        print(json.dumps(document, ensure_ascii=False, indent=2), flush=True)
+
+    def print(self, renderable: RenderableType | str) -> None:
+        """Print to stdout; a plain str is taken literally, and an empty one prints nothing."""
+        if isinstance(renderable, str):
+            if renderable:
+                self.stdout.print(Text(printable(renderable)))
+        else:
+            self.stdout.print(renderable)
+
+    def note(self, sentence: str, *, style: str = "") -> None:
+        """Say something on stderr: progress, hints, warnings."""
+        self.stderr.print(Text(printable(sentence), style=style), soft_wrap=True)
+
+    def table(
+        self, columns: Sequence[Column], rows: Iterable[Sequence[str | Text]], *, empty: str = "", title: str = ""
+    ) -> RenderableType | str:
+        """Return a table; without rows the sentence `empty`, which says what to do next."""
+        console = self.stdout
+        shown = [number for number, column in enumerate(columns) if not (column.optional and console.width < _NARROW)]
+        table = Table(
+            box=SIMPLE_HEAD if console.is_terminal else None,
+            title=Text(title) if title else None,
+            title_justify="left",
+            pad_edge=False,
+            header_style="bold",
+        )
+        for number in shown:
+            table.add_column(columns[number].header, justify=columns[number].justify, overflow="fold")
+        for row in rows:
+            table.add_row(*(_cell(row[number]) for number in shown))
+        return table if table.row_count else empty
+
+    def fields(self, pairs: Iterable[tuple[str, str | Text]]) -> RenderableType:
+        """Return names and values below each other; those without a value are left out."""
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="bold", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, value in pairs:
+            if value:
+                grid.add_row(name, _cell(value))
+        return grid
+
+    def progress(self, *columns: ProgressColumn) -> Progress:
+        """Return a progress bar on stderr; nowhere when stderr is no terminal."""
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            *columns,
+            TimeElapsedColumn(),
+            console=self.stderr,
+            disable=not self.live,
+            transient=True,
+        )
+
+
+def to_dict(message: Message) -> dict[str, Any]:
+    """Return the message in its JSON form, with the names of the proto and every field that has a default."""
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def state(word: str) -> Text:
+    """Return the word for a state in its colour."""
+    return Text(word, style=style_of(word))
+
+
+def _cell(value: str | Text) -> Text:
+    return value if isinstance(value, Text) else Text(printable(value))
+
+
+def _console(stream: Any) -> Console:
+    is_terminal = bool(getattr(stream, "isatty", lambda: False)())
+    return Console(file=stream, width=None if is_terminal else _PIPE_WIDTH, highlight=False, emoji=False, markup=False)
