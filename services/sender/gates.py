@@ -95,16 +95,17 @@ class Gates:
         gate.barred.clear()
         self._candidates.clear()
 
-    async def refresh(self, *, forced: bool = False) -> None:
-        """Read what changed: other processes' circuits and counts, and what a person set.
+    async def refresh(self, *, forced: bool = False) -> bool:
+        """Read what changed: other processes' circuits and counts, and what a person set. Return whether anything did.
 
         `forced` takes over what is stored even where memory is newer: after a restore it is the truth.
         """
         versions = await self._database.read(account_store.read_versions)
         known = {account_id: gate.account.version for account_id, gate in self._gates.items()}
-        if forced or versions != known:
+        changed = forced or versions != known
+        if changed:
             self._adopt_all(await self._database.read(account_store.read_all), forced=forced)
-        await self._refresh_usage(full=forced)
+        return await self._refresh_usage(full=forced) or changed
 
     def adopt(self, gate: Gate, account: Account) -> None:
         """Take over an account as it is stored, unless a newer change is still on its way there."""
@@ -165,12 +166,12 @@ class Gates:
             )
         return account.connection_settings != before.connection_settings
 
-    async def _refresh_usage(self, *, full: bool) -> None:
-        """Read the counts of the accounts that have caps."""
+    async def _refresh_usage(self, *, full: bool) -> bool:
+        """Read the counts of the accounts that have caps. Return whether there are any."""
         capped = {account_id: gate for account_id, gate in self._gates.items() if gate.account.caps}
         if not capped:
             self._fully_read_at = None
-            return
+            return False
         minute = minute_of(self._clock.now())
         since = minute - _RECENT_MINUTES
         if full or self._fully_read_at is None or abs(minute - self._fully_read_at) >= _FULL_READING_MINUTES:
@@ -183,3 +184,4 @@ class Gates:
         for account_id, gate in capped.items():
             self._usage.setdefault(account_id, {}).update(counts.get(account_id, {}))
             gate.usage.take_reading(self._usage[account_id], sharers=sharers)
+        return True

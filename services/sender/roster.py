@@ -111,11 +111,12 @@ class Roster:
         async with self._refreshing:
             forced, self._was_replaced = self._was_replaced, False
             try:
-                await self._gates.refresh(forced=forced)
+                changed = await self._gates.refresh(forced=forced)
             except BaseException:
                 self._was_replaced |= forced
                 raise
-        self.wake()
+        if changed:
+            self.wake()
 
     def choose(
         self,
