@@ -11,12 +11,12 @@ from mailer.service import ServiceProcess, run_service
 from mailer.v1 import backup_pb2
 from services.backup.config import BackupServiceSettings
 from services.backup.create import Creator
-from services.backup.cron import Cron
 from services.backup.keeper import Keeper
 from services.backup.metrics import BackupMetrics
 from services.backup.restore import Restorer
 from services.backup.servicer import BackupServicer
 from services.backup.stage import Stages
+from services.backup.ticker import Ticker
 from services.backup.vault import Vault
 from services.backup.watch import watch
 
@@ -48,14 +48,14 @@ async def build(process: ServiceProcess[BackupServiceSettings]) -> AsyncIterator
         limit_seconds=settings.limit.total_seconds(),
     )
     await keeper.open()
-    snapshots = Cron(
+    snapshots = Ticker(
         "snapshot",
         clock=clock,
         schedule=lambda: keeper.settings.schedule,
         done_until=keeper.done_until,
         action=keeper.take_scheduled,
     )
-    drills = Cron(
+    drills = Ticker(
         "restore drill",
         clock=clock,
         schedule=lambda: keeper.settings.drill,
@@ -64,7 +64,7 @@ async def build(process: ServiceProcess[BackupServiceSettings]) -> AsyncIterator
     )
     keeper.on_settings_change(snapshots.wake)
     keeper.on_settings_change(drills.wake)
-    BackupServicer(keeper=keeper, cron=snapshots, clock=clock).add_to(process.server.grpc)
+    BackupServicer(keeper=keeper, ticker=snapshots, clock=clock).add_to(process.server.grpc)
     tasks = [
         asyncio.create_task(work) for work in (snapshots.run(), drills.run(), watch(keeper, process.server, clock))
     ]

@@ -47,11 +47,13 @@ _COPIED_WHEN_MISSING = (
 
 def carry(stage: sqlite3.Connection) -> int:
     """Bring over from `live` what must not be forgotten; returns how many rows. Inside a transaction."""
+    arriving = _campaigns_to_come(stage)
     carried = sum(insert_missing(stage, table, key) for table, key in _COPIED_WHEN_MISSING)
     carried += _update_deliveries(stage)
     carried += _take_greater_usage(stage)
     carried += _replace_workers(stage)
     carried += insert_missing_parents(stage, (table for table, _ in _COPIED_WHEN_MISSING))
+    carried += _insert_recipients(stage, arriving)
     _doubt_the_forgotten(stage)
     return carried
 
@@ -69,13 +71,13 @@ def hold_runs(stage: sqlite3.Connection) -> list[str]:
     if has(stage, "main", "runs"):
         set_values(stage, "runs", {"state": "held", "state_reason": _HELD}, f"state NOT IN {_RUN_IS_OVER}")
         going_on.append("run_id IN (SELECT run_id FROM main.runs WHERE state = 'held')")
-        held |= _run_ids(stage, "SELECT run_id FROM main.runs WHERE state = 'held'")
+        held |= _column(stage, "SELECT run_id FROM main.runs WHERE state = 'held'")
     if has(stage, "main", "deliveries"):
         going_on.append(f"run_id IN (SELECT run_id FROM main.deliveries WHERE state IN {_OPEN})")
     if has(stage, "main", "sender_runs") and going_on:
         is_open = f"state IN ('active', 'paused') AND ({' OR '.join(going_on)})"
         set_values(stage, "sender_runs", {"state": "held", "state_reason": _HELD}, is_open)
-        held |= _run_ids(stage, "SELECT run_id FROM main.sender_runs WHERE state = 'held'")
+        held |= _column(stage, "SELECT run_id FROM main.sender_runs WHERE state = 'held'")
     return sorted(held)
 
 
@@ -154,6 +156,25 @@ def _replace_workers(stage: sqlite3.Connection) -> int:
     return copy_rows(stage, "sender_workers", shared_columns(stage, "sender_workers"), "TRUE")
 
 
+def _campaigns_to_come(stage: sqlite3.Connection) -> list[str]:
+    """Return the campaigns that began after the snapshot and have fired: their runs bring them along."""
+    if not (both_have(stage, "runs") and both_have(stage, "campaigns")):
+        return []
+    query = (
+        "SELECT DISTINCT campaign_id FROM live.runs r"
+        " WHERE NOT EXISTS (SELECT 1 FROM main.campaigns c WHERE c.campaign_id = r.campaign_id)"
+    )
+    return sorted(_column(stage, query))
+
+
+def _insert_recipients(stage: sqlite3.Connection, campaign_ids: list[str]) -> int:
+    """Bring over to whom they go: a run that is resumed must not stop at half of its recipients."""
+    if not both_have(stage, "recipients"):
+        return 0
+    names = shared_columns(stage, "recipients")
+    return sum(copy_rows(stage, "recipients", names, "l.campaign_id = ?", campaign_id) for campaign_id in campaign_ids)
+
+
 def _doubt_the_forgotten(stage: sqlite3.Connection) -> None:
     """Make `unknown` what only the snapshot knows, where the live database has no book of its run.
 
@@ -197,5 +218,5 @@ def _number(stage: sqlite3.Connection, query: str) -> int:
     return int(stage.execute(query).fetchone()[0])
 
 
-def _run_ids(stage: sqlite3.Connection, query: str) -> set[str]:
+def _column(stage: sqlite3.Connection, query: str) -> set[str]:
     return {row[0] for row in stage.execute(query)}

@@ -187,20 +187,30 @@ class Keeper:
             log.error("a snapshot is damaged", snapshot_id=snapshot_id, damage=known.damage)
         return known
 
-    async def take_scheduled(self) -> None:
-        """Take the snapshot that is due, then remove what the settings do not keep."""
-        await self.create(Wish(trigger=Trigger.CRON))
-        await self.prune(self._settings.policy, validate_only=False)
+    async def take_scheduled(self) -> bool:
+        """Take the snapshot that is due and remove what the settings do not keep; False when it failed."""
+        try:
+            await self.create(Wish(trigger=Trigger.CRON))
+        except MailerError as error:
+            log.error("the scheduled snapshot could not be taken", error=error.message, reason=error.reason)
+            return False
+        try:
+            await self.prune(self._settings.policy, validate_only=False)
+        except MailerError as error:
+            log.warning("old snapshots stay until the next time", error=error.message)
+        return True
 
-    async def drill(self) -> None:
-        """Restore the newest snapshot into a scratch file and look at it."""
+    async def drill(self) -> bool:
+        """Restore the newest snapshot into a scratch file and look at it; False when that failed."""
         try:
             tried = await self._run("drill", lambda job: drill.drill(self._vault, self._stages, job))
         except MailerError as error:
+            log.error("the restore drill failed", error=error.message, reason=error.reason)
             await self._note(self._status.drill_failed(self._clock.now(), error.message))
-            raise
+            return False
         log.info("the restore drill went well", snapshot_id=tried.snapshot_id)
         await self._note(self._status.drilled(self._clock.now()))
+        return True
 
     async def change_settings(self, settings: Settings) -> None:
         """Keep new settings; they are valid when this returns. They have been checked."""

@@ -61,13 +61,14 @@ def insert_missing(stage: sqlite3.Connection, table: str, key: Sequence[str]) ->
     return copied + copy_rows(stage, table, others, f"{missing} ORDER BY l.{quoted(number)}")
 
 
-def copy_rows(stage: sqlite3.Connection, table: str, names: Iterable[str], where: str) -> int:
+def copy_rows(stage: sqlite3.Connection, table: str, names: Iterable[str], where: str, *values: str) -> int:
     """Insert the live rows (`l`) that the condition chooses; returns how many."""
     wanted = list(names)
     source = ", ".join(f"l.{quoted(name)}" for name in wanted)
     return stage.execute(
         f"INSERT INTO main.{quoted(table)} ({', '.join(map(quoted, wanted))})"
-        f" SELECT {source} FROM live.{quoted(table)} l WHERE {where}"
+        f" SELECT {source} FROM live.{quoted(table)} l WHERE {where}",
+        values,
     ).rowcount
 
 

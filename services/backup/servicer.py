@@ -18,11 +18,11 @@ from mailer.v1 import backup_pb2_grpc
 from mailer.validation import Violations, check_request_id, updated_paths
 from services.backup import messages
 from services.backup.create import Wish
-from services.backup.cron import Cron
 from services.backup.keeper import Keeper, Report
 from services.backup.progress import Feed
 from services.backup.settings import Settings
 from services.backup.snapshot import Snapshot, Trigger, is_snapshot_id
+from services.backup.ticker import Ticker
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 CreateRequest = pb.BackupCreateRequest | pb.BackupCreateStreamRequest
@@ -37,10 +37,10 @@ _SETTINGS_FIELDS = frozenset({"backup_schedule", "time_zone", "backup_retention"
 class BackupServicer(backup_pb2_grpc.BackupServicer):
     """Answers the methods of the contract."""
 
-    def __init__(self, *, keeper: Keeper, cron: Cron, clock: Clock) -> None:
+    def __init__(self, *, keeper: Keeper, ticker: Ticker, clock: Clock) -> None:
         """Take who does the work, and who knows when it is due next."""
         self._keeper = keeper
-        self._cron = cron
+        self._ticker = ticker
         self._clock = clock
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -165,7 +165,7 @@ class BackupServicer(backup_pb2_grpc.BackupServicer):
         return reasons.get(snapshot.snapshot_id, ())
 
     async def _health(self) -> pb.BackupHealth:
-        return messages.health_message(await self._keeper.health(), self._cron.next_due())
+        return messages.health_message(await self._keeper.health(), self._ticker.next_due())
 
 
 def _wish(request: CreateRequest) -> Wish:

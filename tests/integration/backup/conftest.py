@@ -12,7 +12,7 @@ from services.backup.restore import Restorer
 from services.backup.snapshot import Snapshot, Trigger
 from services.backup.stage import Stages
 from services.backup.vault import Vault
-from tests.integration.backup.mailing import create_database
+from tests.integration.backup.mailing import MIGRATIONS, create_database
 
 
 @pytest.fixture
@@ -52,4 +52,6 @@ def take(creator: Creator, job: Job) -> Callable[[], Snapshot]:
 @pytest.fixture
 def restorer(vault: Vault, live: Path) -> Restorer:
     """Return what restores snapshots into the live database."""
-    return Restorer(vault=vault, live=live, stages=Stages(vault, ()), clock=SystemClock(), lock_limit_seconds=30)
+    return Restorer(
+        vault=vault, live=live, stages=Stages(vault, MIGRATIONS), clock=SystemClock(), lock_limit_seconds=30
+    )

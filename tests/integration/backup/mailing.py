@@ -1,4 +1,4 @@
-"""A small database of Mailer whose rows tests can read: the sender's own tables and the scheduler's runs."""
+"""A small database of Mailer whose rows tests can read, with the tables that the services migrate to."""
 
 import hashlib
 import sqlite3
@@ -7,29 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mailer.database import migrate_all
-from services.sender import tables
+import services.backup
+from mailer.database import Migrations, migrate_all
 
-_SCHEDULER = """
-CREATE TABLE campaigns (campaign_id TEXT PRIMARY KEY, name TEXT NOT NULL);
-CREATE TABLE runs (
-    run_id TEXT PRIMARY KEY,
-    campaign_id TEXT NOT NULL REFERENCES campaigns (campaign_id),
-    slot_time INTEGER NOT NULL,
-    state TEXT NOT NULL,
-    state_reason TEXT NOT NULL DEFAULT '',
-    UNIQUE (campaign_id, slot_time)
-);
-"""
+_SERVICES = Path(services.backup.__file__).parent.parent
+MIGRATIONS = tuple(Migrations(owner, _SERVICES / owner / "migrations") for owner in ("scheduler", "sender"))
 
 
 def create_database(path: Path) -> None:
     """Make a live database with the tables of all services and nothing in them."""
-    migrate_all(f"sqlite:///{path}", [])
+    migrate_all(f"sqlite:///{path}", MIGRATIONS)
     with opened(path) as connection:
-        for statement in _sender_schema():
-            connection.execute(statement)
-        connection.executescript(_SCHEDULER)
         connection.execute("INSERT INTO database_identity (id, incarnation, created_time) VALUES (1, 'first', 0)")
 
 
@@ -62,6 +50,11 @@ def add_run(path: Path, run_id: str, *, state: str = "sending", sender_state: st
     _insert(path, "campaigns", campaign_id=f"campaign-{run_id}", name=run_id)
     _insert(path, "runs", run_id=run_id, campaign_id=f"campaign-{run_id}", slot_time=slot, state=state)
     _insert(path, "sender_runs", run_id=run_id, campaign_id=f"campaign-{run_id}", state=sender_state)
+
+
+def add_recipient(path: Path, address: str, *, run_id: str) -> None:
+    """Add somebody to whom the campaign of a run goes."""
+    _insert(path, "recipients", campaign_id=f"campaign-{run_id}", address=address, canonical=address)
 
 
 def add_delivery(path: Path, key: str, *, run_id: str, state: str = "pending", **columns: Any) -> None:
@@ -106,15 +99,3 @@ def _insert(path: Path, table: str, **columns: Any) -> None:
         names = ", ".join(columns)
         marks = ", ".join("?" for _ in columns)
         connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(columns.values()))
-
-
-def _sender_schema() -> list[str]:
-    from sqlalchemy.dialects import sqlite
-    from sqlalchemy.schema import CreateIndex, CreateTable
-
-    dialect = sqlite.dialect()
-    statements = []
-    for table in tables.metadata.sorted_tables:
-        statements.append(str(CreateTable(table).compile(dialect=dialect)))
-        statements += [str(CreateIndex(index).compile(dialect=dialect)) for index in table.indexes]
-    return statements

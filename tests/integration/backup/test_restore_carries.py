@@ -11,6 +11,7 @@ from services.backup.snapshot import Snapshot
 from tests.integration.backup.mailing import (
     add_delivery,
     add_log,
+    add_recipient,
     add_run,
     change,
     rows,
@@ -117,16 +118,18 @@ def test_unfinished_runs_come_back_held_and_finished_ones_as_they_were(
     }
 
 
-def test_a_run_that_began_after_the_snapshot_is_carried_held_with_its_campaign(
+def test_a_run_that_began_after_the_snapshot_is_carried_held_with_its_campaign_and_recipients(
     live: Path, take: Take, restorer: Restorer, job: Job
 ) -> None:
     snapshot = take()
     add_run(live, "later")
+    add_recipient(live, "ada@x", run_id="later")
     add_delivery(live, "ada", run_id="later", state="pending")
     restorer.restore(snapshot.snapshot_id, job, request_id="r")
     assert run_states(live) == {"later": "held"}
     assert sender_run_states(live) == {"later": "held"}
     assert rows(live, "SELECT campaign_id FROM campaigns") == [("campaign-later",)]
+    assert rows(live, "SELECT address FROM recipients") == [("ada@x",)]
     assert rows(live, "PRAGMA foreign_key_check") == []
 
 

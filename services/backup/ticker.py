@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from mailer.clock import Clock
-from mailer.errors import MailerError
 from mailer.log import get_logger
 from services.backup.schedule import Schedule
 from services.backup.status import missed
@@ -18,7 +17,7 @@ _FIRST_RETRY = timedelta(minutes=5)
 _LONGEST_RETRY = timedelta(hours=1)
 
 
-class Cron:
+class Ticker:
     """Runs one action whenever a schedule is due; what was missed meanwhile is caught up once."""
 
     def __init__(
@@ -28,12 +27,12 @@ class Cron:
         clock: Clock,
         schedule: Callable[[], Schedule | None],
         done_until: Callable[[], datetime],
-        action: Callable[[], Awaitable[None]],
+        action: Callable[[], Awaitable[bool]],
     ) -> None:
         """Take the schedule as a question, because it changes, and what is due as another.
 
         `done_until` is when the action last succeeded, or when the schedule was set: what fired since is due.
-        Where `action` raises, it is tried again after a pause that grows.
+        Where `action` returns False or raises, it is tried again after a pause that grows.
         """
         self._name = name
         self._clock = clock
@@ -75,17 +74,15 @@ class Cron:
     async def _try(self) -> None:
         log.info("due", what=self._name)
         try:
-            await self._action()
-        except Exception as error:  # a schedule must outlive whatever one run of it meets
-            pause = min(_FIRST_RETRY * 2**self._failures, _LONGEST_RETRY)
-            self._failures += 1
-            self._not_before = self._clock.now() + pause
-            log.error(
-                "a scheduled backup operation failed",
-                what=self._name,
-                error=str(error),
-                exc_info=not isinstance(error, MailerError),
-                retry_time=self._not_before.isoformat(),
-            )
-        else:
+            done = await self._action()
+        except Exception:
+            # A schedule must outlive whatever one run of it meets.
+            log.exception("a scheduled operation ended by a bug", what=self._name)
+            done = False
+        if done:
             self._failures, self._not_before = 0, None
+            return
+        pause = min(_FIRST_RETRY * 2**self._failures, _LONGEST_RETRY)
+        self._failures += 1
+        self._not_before = self._clock.now() + pause
+        log.warning("tried again later", what=self._name, retry_time=self._not_before.isoformat())

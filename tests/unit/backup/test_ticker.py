@@ -6,9 +6,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from mailer.errors import FailedPrecondition
-from services.backup.cron import Cron
 from services.backup.schedule import Schedule, parse
+from services.backup.ticker import Ticker
 from tests.fakes.clock import FakeClock
 
 START = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -25,15 +24,16 @@ class Work:
     failures: int = 0
     tries: list[datetime] = field(default_factory=list)
 
-    async def do(self) -> None:
+    async def do(self) -> bool:
         self.tries.append(self.clock.now())
         if self.failures:
             self.failures -= 1
-            raise FailedPrecondition("the disk is full", reason="NOT_ENOUGH_SPACE")
+            return False
         self.done_until = self.clock.now()
+        return True
 
-    def cron(self) -> Cron:
-        return Cron(
+    def ticker(self) -> Ticker:
+        return Ticker(
             "snapshot",
             clock=self.clock,
             schedule=lambda: self.schedule,
@@ -43,8 +43,8 @@ class Work:
 
 
 @asynccontextmanager
-async def running(cron: Cron) -> AsyncIterator[None]:
-    task = asyncio.create_task(cron.run())
+async def running(ticker: Ticker) -> AsyncIterator[None]:
+    task = asyncio.create_task(ticker.run())
     try:
         yield
     finally:
@@ -65,7 +65,7 @@ async def pass_hours(clock: FakeClock, hours: float) -> None:
 async def test_it_acts_at_each_firing_and_only_then() -> None:
     clock = FakeClock(START)
     work = Work(clock, parse("0 */3 * * *", "UTC"))
-    async with running(work.cron()):
+    async with running(work.ticker()):
         await pass_hours(clock, 7)
     assert hours_after_start(work) == [3, 6]
 
@@ -73,7 +73,7 @@ async def test_it_acts_at_each_firing_and_only_then() -> None:
 async def test_what_was_missed_is_caught_up_once() -> None:
     clock = FakeClock(START)
     work = Work(clock, parse("0 2 * * *", "UTC"), done_until=START - timedelta(days=5))
-    async with running(work.cron()):
+    async with running(work.ticker()):
         await pass_hours(clock, 1)
     assert hours_after_start(work) == [0]
 
@@ -81,11 +81,11 @@ async def test_what_was_missed_is_caught_up_once() -> None:
 async def test_a_changed_schedule_is_followed_at_once() -> None:
     clock = FakeClock(START)
     work = Work(clock, parse("0 2 * * *", "UTC"))
-    cron = work.cron()
-    async with running(cron):
+    ticker = work.ticker()
+    async with running(ticker):
         await pass_hours(clock, 1)
         work.schedule = parse("30 13 * * *", "UTC")
-        cron.wake()
+        ticker.wake()
         await pass_hours(clock, 1)
     assert hours_after_start(work) == [1.5]
 
@@ -93,12 +93,12 @@ async def test_a_changed_schedule_is_followed_at_once() -> None:
 async def test_a_schedule_switched_off_does_nothing_until_it_is_on_again() -> None:
     clock = FakeClock(START)
     work = Work(clock, None)
-    cron = work.cron()
-    async with running(cron):
+    ticker = work.ticker()
+    async with running(ticker):
         await pass_hours(clock, 30)
-        assert cron.next_due() is None
+        assert ticker.next_due() is None
         work.schedule, work.done_until = parse("0 * * * *", "UTC"), clock.now()
-        cron.wake()
+        ticker.wake()
         await pass_hours(clock, 1)
     assert hours_after_start(work) == [31]
 
@@ -106,7 +106,7 @@ async def test_a_schedule_switched_off_does_nothing_until_it_is_on_again() -> No
 async def test_a_failure_is_tried_again_with_growing_pauses() -> None:
     clock = FakeClock(START)
     work = Work(clock, parse("0 13 * * *", "UTC"), failures=3)
-    async with running(work.cron()):
+    async with running(work.ticker()):
         await pass_hours(clock, 3)
     minutes = [round(hours * 60) for hours in hours_after_start(work)]
     assert minutes == [60, 65, 75, 95]
@@ -116,11 +116,11 @@ async def test_a_bug_in_the_action_does_not_end_the_schedule() -> None:
     clock = FakeClock(START)
     work = Work(clock, parse("0 * * * *", "UTC"))
 
-    async def action() -> None:
+    async def action() -> bool:
         work.tries.append(clock.now())
         raise ZeroDivisionError
 
-    cron = Cron("snapshot", clock=clock, schedule=lambda: work.schedule, done_until=lambda: START, action=action)
-    async with running(cron):
+    ticker = Ticker("snapshot", clock=clock, schedule=lambda: work.schedule, done_until=lambda: START, action=action)
+    async with running(ticker):
         await pass_hours(clock, 2)
     assert len(work.tries) > 1
