@@ -107,12 +107,11 @@ class Outermost(ServerInterceptor):
         self._wrapped[method] = (handler, wrapped)
         return wrapped
 
-    async def around(
-        self, method: str, context: Context, call: Callable[[], Awaitable[Any]], *, stream: bool
-    ) -> Any:
+    async def around(self, method: str, context: Context, call: Callable[[], Awaitable[Any]], *, stream: bool) -> Any:
         """Run one call to its end, whatever the end is."""
-        structlog.contextvars.clear_contextvars()
         name = method.rpartition("/")[2]
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(rpc=name)
         started = time.perf_counter()
         code = grpc.StatusCode.OK
         self._calls.begin(stream=stream)
@@ -134,7 +133,7 @@ class Outermost(ServerInterceptor):
             known = error if isinstance(error, MailerError) else unavailable(error)
             if known is None:
                 code = grpc.StatusCode.INTERNAL
-                log.exception("a call failed with a bug of ours", method=name)
+                log.exception("a call failed with a bug of ours")
                 await context.abort(code, "Internal error; the server's log tells more.")
             code = known.code
             await _abort(context, known)
@@ -145,7 +144,7 @@ class Outermost(ServerInterceptor):
             seconds = time.perf_counter() - started
             if not stream:
                 self._metrics.seconds.labels(name).observe(seconds)
-            log.debug("call", method=name, code=code.name, ms=round(seconds * 1000, 2), peer=context.peer())
+            log.debug("call", code=code.name, ms=round(seconds * 1000, 2), peer=context.peer())
 
 
 def _wrap(handler: Handler, method: str, outer: Outermost) -> Handler:

@@ -75,15 +75,16 @@ def run_service(
         configure(service=name, level=settings.log_level, log_format=settings.log_format)
         with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
             runner.run(_run(name, settings, service, migrations, build))
-    except CannotStart as problem:
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        problem = _cannot_start(error)
+        if problem is None:
+            log.exception("the service ended by a bug")
+            return 1
         for line in problem.problems:
             print(f"mailer {name}: {line}", file=sys.stderr)  # noqa: T201 (logs may not be set up yet)
         return problem.exit_code
-    except KeyboardInterrupt:
-        return 130
-    except Exception:
-        log.exception("the service ended by a bug")
-        return 1
     return 0
 
 
@@ -123,6 +124,7 @@ async def _run(
             max_concurrent_calls=settings.max_concurrent_calls,
             port_setting=settings.name_of("port"),
         )
+        stack.push_async_callback(server.stop)  # does nothing after the good order below
         process = ServiceProcess(settings, clock, server, registry, database)
         async with build(process):
             watch = None
@@ -147,6 +149,13 @@ async def watch_database(database: Database, server: GrpcServer, clock: Clock) -
         await server.set_serving(await database.probe(), condition="database")
         changed.clear()
         await clock.wait(changed, _PROBE_SECONDS)
+
+
+def _cannot_start(error: Exception) -> CannotStart | None:
+    """Return the reason for not starting, also out of the group that a service's own TaskGroup made of it."""
+    if isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        return _cannot_start(error.exceptions[0])
+    return error if isinstance(error, CannotStart) else None
 
 
 def _tls(settings: CommonSettings) -> ServerTls | None:

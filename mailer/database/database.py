@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from sqlalchemy import Connection, update
+from sqlalchemy.exc import ProgrammingError
 
 from mailer.clock import Clock
 from mailer.database.engine import Location, driver, locate, read_engine, write_engine
@@ -147,10 +148,13 @@ class Database:
         """Ask the database whether it works, and notice a replaced one; returns `healthy`. Never raises."""
         try:
             await self.write(_nothing if self.healthy else _touch)
-        except (DatabaseReplaced, asyncio.InvalidStateError):
+        except DatabaseReplaced:
             pass  # noted where it was seen
         except DatabaseUnavailable as error:
             self._note(error)
+        except Exception as error:
+            log.exception("the database failed in an unknown way")
+            self._note(DatabaseGone(f"The database failed: {error}"))
         return self.healthy
 
     def on_replaced(self, callback: Callable[[], None]) -> None:
@@ -219,10 +223,15 @@ class Database:
         return present
 
     def _read_incarnation(self, connection: Connection) -> object:
-        if self.location.is_sqlite:
-            row = driver(connection).execute(READ_INCARNATION).fetchone()
-            return row[0] if row else None
-        return connection.exec_driver_sql(READ_INCARNATION).scalar()
+        try:
+            if self.location.is_sqlite:
+                row = driver(connection).execute(READ_INCARNATION).fetchone()
+                return row[0] if row else None
+            return connection.exec_driver_sql(READ_INCARNATION).scalar()
+        except (sqlite3.OperationalError, ProgrammingError) as error:
+            if unavailable(error) is not None:
+                raise
+            return None  # there is no such table
 
     def _note(self, outcome: BaseException | None) -> None:
         """Remember how the last attempt went; called on any thread."""

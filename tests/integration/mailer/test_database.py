@@ -334,6 +334,14 @@ async def test_a_foreign_file_in_its_place_is_not_touched(things: Database) -> N
     assert things.location.path.read_bytes() == b"precious notes of somebody else"
 
 
+async def test_a_database_that_lost_its_tables_does_not_work(things: Database) -> None:
+    with closing(sqlite3.connect(things.location.path, isolation_level=None)) as other:
+        other.execute("DROP TABLE database_identity")
+    assert not await things.probe()
+    with pytest.raises(DatabaseGone, match="identity"):
+        await things.write(add, "a")
+
+
 async def test_closing_finishes_what_was_queued(database_url: str, clock: FakeClock) -> None:
     database = await Database.open(database_url, clock=clock)
     await database.write(create)

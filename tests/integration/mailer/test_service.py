@@ -17,6 +17,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 SERVICE = """
+import asyncio
+import os
 import sys
 from contextlib import asynccontextmanager
 from typing import ClassVar
@@ -33,9 +35,16 @@ class Servicer(sender_pb2_grpc.SenderServicer):
 @asynccontextmanager
 async def build(process):
     sender_pb2_grpc.add_SenderServicer_to_server(Servicer(), process.server.grpc)
-    print("built", flush=True)
-    yield
+    async with asyncio.TaskGroup() as tasks:
+        if os.environ.get("CRASH"):
+            tasks.create_task(crash())
+        print("built", flush=True)
+        yield
     print("ended", flush=True)
+
+async def crash():
+    await asyncio.sleep(0.2)
+    raise LookupError("on purpose")
 
 if __name__ == "__main__":
     service = sender_pb2.DESCRIPTOR.services_by_name["Sender"]
@@ -176,6 +185,14 @@ async def test_listening_beyond_this_machine_without_tls_is_refused(script: Path
     code, lines = await failed(script, MAILER_HOST="0.0.0.0")
     assert code == 2
     assert "MAILER_TLS_CERTIFICATE_FILE" in lines[0]
+
+
+async def test_a_task_that_crashes_ends_the_process_and_says_so_in_the_log(script: Path) -> None:
+    process = await start(script, CRASH="1")
+    _, errors = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 1
+    assert "the service ended by a bug" in errors.decode()
+    assert "on purpose" in errors.decode()
 
 
 async def test_health_follows_the_database(script: Path, tmp_path: Path, port: int) -> None:
