@@ -1,0 +1,103 @@
+"""Lists that come in pages, and things that people call by their names."""
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Annotated, Any, Generic, TypeVar
+
+import typer
+from google.protobuf.message import Message
+
+from mailer.cli.exit_code import ExitCode
+from mailer.cli.failure import Failure, usage
+from mailer.cli.output import Output
+from mailer.cli.session import QUICK
+from mailer.v1 import scheduler_pb2, scheduler_pb2_grpc, sender_pb2, sender_pb2_grpc
+
+R = TypeVar("R", bound=Message)
+T = TypeVar("T", bound=Message)
+
+Limit = Annotated[int, typer.Option(min=0, metavar="N", help="Show at most so many; 0 means all.")]
+
+_LARGEST_PAGE = 1000
+_WHOLE_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SHORTEST_PREFIX = 4
+
+
+async def collect(call: Callable[..., Awaitable[R]], request: Any, field: str, *, limit: int) -> R:
+    """Return the answer of a list call with up to `limit` items (0: all) in `field`, over as many pages as it takes."""
+    whole: R | None = None
+    while True:
+        left = limit - len(getattr(whole, field)) if limit and whole is not None else limit
+        request.page_size = min(_LARGEST_PAGE, left or _LARGEST_PAGE)
+        page = await call(request, timeout=QUICK)
+        if whole is None:
+            whole = page
+        else:
+            getattr(whole, field).extend(getattr(page, field))
+            whole.next_page_token = page.next_page_token  # type: ignore[attr-defined]
+        request.page_token = whole.next_page_token  # type: ignore[attr-defined]
+        if not request.page_token or (limit and len(getattr(whole, field)) >= limit):
+            return whole
+
+
+def say_more(out: Output, answer: Any) -> None:
+    """Say that the list goes on, where it does."""
+    if answer.next_page_token:
+        out.note("There are more: --limit 0 shows all.", style="dim")
+
+
+@dataclass(frozen=True)
+class Noun(Generic[T]):
+    """How things of one kind are told apart."""
+
+    word: str
+    id_of: Callable[[T], str]
+    name_of: Callable[[T], str]
+
+    def choose(self, things: Sequence[T], wanted: str) -> T:
+        """Return the one thing with this id, name, or beginning of an id; raises Failure when there is not one."""
+        for thing in things:
+            if self.id_of(thing) == wanted:
+                return thing
+        named = [thing for thing in things if self.name_of(thing) == wanted]
+        if not named and len(wanted) >= _SHORTEST_PREFIX:
+            named = [thing for thing in things if self.id_of(thing).startswith(wanted)]
+        if len(named) == 1:
+            return named[0]
+        if named:
+            ids = ", ".join(self.id_of(thing) for thing in named[:5])
+            raise usage(f'{len(named)} {self.word}s are called "{wanted}": name one by its id ({ids}).')
+        close = get_close_matches(wanted, [self.name_of(thing) for thing in things], n=1)
+        hint = f'did you mean "{close[0]}"?' if close else f"mailer {self.word} list shows what there is."
+        raise Failure(f'there is no {self.word} "{wanted}": {hint}', ExitCode.NOT_FOUND, code="NOT_FOUND")
+
+
+ACCOUNT = Noun[sender_pb2.Account]("account", lambda one: one.account_id, lambda one: one.name)
+TEMPLATE = Noun[scheduler_pb2.Template]("template", lambda one: one.template_id, lambda one: one.name)
+CAMPAIGN = Noun[scheduler_pb2.Campaign]("campaign", lambda one: one.campaign_id, lambda one: one.name)
+
+
+async def account_id(stub: "sender_pb2_grpc.SenderAsyncStub", wanted: str) -> str:
+    """Return the id of the account with this id or name."""
+    if _WHOLE_ID.fullmatch(wanted):
+        return wanted
+    answer = await collect(stub.ListAccounts, sender_pb2.ListAccountsRequest(), "accounts", limit=0)
+    return ACCOUNT.choose(answer.accounts, wanted).account_id
+
+
+async def template_id(stub: "scheduler_pb2_grpc.SchedulerAsyncStub", wanted: str) -> str:
+    """Return the id of the template with this id or name."""
+    if _WHOLE_ID.fullmatch(wanted):
+        return wanted
+    answer = await collect(stub.ListTemplates, scheduler_pb2.ListTemplatesRequest(), "templates", limit=0)
+    return TEMPLATE.choose(answer.templates, wanted).template_id
+
+
+async def campaign_id(stub: "scheduler_pb2_grpc.SchedulerAsyncStub", wanted: str) -> str:
+    """Return the id of the campaign with this id or name."""
+    if _WHOLE_ID.fullmatch(wanted):
+        return wanted
+    answer = await collect(stub.ListCampaigns, scheduler_pb2.ListCampaignsRequest(), "campaigns", limit=0)
+    return CAMPAIGN.choose(answer.campaigns, wanted).campaign_id
