@@ -8,7 +8,6 @@ from pathlib import Path
 from mailer.config import variable
 from mailer.secrets import Keyring, SealBroken, Secret
 from services.sender.account import Account, Credential, CredentialKind
-from services.sender.smtp.endpoint import Endpoint
 
 ENV_PREFIX = "MAILER_SECRET_"
 MOST_FILE_BYTES = 4096
@@ -57,18 +56,6 @@ class Passwords:
                 if problem:
                     raise PasswordUnavailable(f"{credential.value} {problem}")
                 return Secret(self._referenced(credential))
-
-    def endpoint(self, account: Account) -> Endpoint:
-        """Return where and how to connect; raises PasswordUnavailable."""
-        return Endpoint(
-            host=account.host,
-            port=account.port,
-            tls_mode=account.tls_mode,
-            username=account.credential.username,
-            password=self.of(account),
-            ca_certificates=account.ca_certificates,
-            local_hostname=account.local_hostname,
-        )
 
     def problem_with(self, kind: CredentialKind, reference: str) -> str | None:
         """Return what is wrong with a reference to a password and how to cure it, or None."""

@@ -1,6 +1,5 @@
 """VerifyAccount: goes as far as a delivery does before its first message, and tells how far it came."""
 
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from mailer.clock import Clock
@@ -8,10 +7,9 @@ from mailer.v1 import sender_pb2
 from mailer.wire import to_duration
 from services.sender.account import Account
 from services.sender.credentials import PasswordUnavailable
+from services.sender.dialing import Dial
 from services.sender.replies import History, Incident, Reply, Scope, Stage, judge
-from services.sender.smtp import ConnectFailed, Conversation
-
-Dial = Callable[[Account], Awaitable[Conversation]]
+from services.sender.smtp import ConnectFailed
 
 # The table is patient with failures that may pass; whoever asks for a check wants to know what to do about them.
 _OUT_OF_PATIENCE = History(count=1000, lasting=timedelta(days=365))
