@@ -4,7 +4,7 @@ The order that makes the book exact: intent on disk, then the dot on the wire, t
 `dot_intent` after a crash is the one, and the only one, of which nobody can tell whether the server has it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,8 +13,8 @@ from sqlalchemy import Boolean, Connection, bindparam, literal_column, or_, sele
 
 from services.sender.counts import Changes, upsert
 from services.sender.outbox import Claimed
-from services.sender.states import DeliveryState, LogOutcome, Policy
-from services.sender.tables import IS_IN_PROGRESS, account_usage, deliveries, runs, send_logs, suppressions
+from services.sender.states import DeliveryState, LogOutcome
+from services.sender.tables import account_usage, deliveries, send_logs, suppressions
 
 REPLY_TEXT_LIMIT = 1000
 
@@ -27,6 +27,24 @@ class Intent:
     account_id: str
     worker: str
     now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Streak:
+    """How often, and since when, the same row of the table of replies applied to a delivery in a row."""
+
+    rule: str = ""
+    count: int = 0
+    since: datetime | None = None
+
+    def after(self, rule: str, now: datetime) -> "Streak":
+        """Return the streak after a row applied once more, or another one did."""
+        if rule == self.rule:
+            return Streak(rule, self.count + 1, self.since)
+        return Streak(rule, 1, now)
+
+
+NO_STREAK = Streak()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +68,7 @@ class Result:
     reply_text: str = ""
     description: str = ""
     next_attempt_time: datetime | None = None
+    streak: Streak = NO_STREAK
     possible_duplicate: bool = False
     suppress: bool = False
     step: str = "end"
@@ -63,10 +82,8 @@ _IS_CLAIM = (
     text("deliveries.state = 'claimed'"),
 )
 # Checked at the last moment: whoever unsubscribed while the message was on its way to a server gets no dot.
-_IS_SUPPRESSED = (
-    select(literal_column("1"))
-    .select_from(suppressions)
-    .where(suppressions.c.address == deliveries.c.canonical)
+_IS_SUPPRESSED: Any = (
+    select(literal_column("1")).select_from(suppressions).where(suppressions.c.address == deliveries.c.canonical)
 )
 _SET_INTENT = (
     update(deliveries)
@@ -107,6 +124,9 @@ def _set_result(*, is_final_word: bool) -> Any:
             account_id=bindparam("account"),
             attempt_count=deliveries.c.attempt_count + bindparam("counted"),
             possible_duplicate=or_(deliveries.c.possible_duplicate, bindparam("flag", type_=Boolean())),
+            rule=bindparam("rule_name"),
+            rule_count=bindparam("rule_times"),
+            rule_since=bindparam("rule_began", type_=deliveries.c.rule_since.type),
             state_reason=bindparam("reason"),
             reply_code=bindparam("code"),
             enhanced_code=bindparam("enhanced"),
@@ -179,7 +199,7 @@ def write_results(connection: Connection, results: Sequence[Result], changes: Ch
             if is_done:
                 booked.add(one.claimed.id)
                 changes.add(one.claimed.run_id, before[one.claimed.id], one.state)
-    _log(connection, [_log_row(one, lost=one.claimed.id not in booked) for one in results])
+    append_log(connection, [_log_row(one, lost=one.claimed.id not in booked) for one in results])
     suppressed = [one for one in results if one.suppress and one.claimed.id in booked]
     if suppressed:
         connection.execute(
@@ -211,6 +231,9 @@ def _result_values(one: Result) -> dict[str, Any]:
         "account": one.account_id,
         "counted": int(one.counted),
         "flag": one.possible_duplicate,
+        "rule_name": one.streak.rule,
+        "rule_times": one.streak.count,
+        "rule_began": one.streak.since,
         "reason": one.description[:REPLY_TEXT_LIMIT],
         "code": one.reply_code,
         "enhanced": one.enhanced_code,
@@ -244,11 +267,10 @@ def log_key(delivery_key: str, token: int, step: str) -> str:
     return f"{delivery_key}:{token:08d}:{step}"
 
 
-def _log(connection: Connection, rows: list[dict[str, Any]]) -> None:
+def append_log(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    """Append rows to the log; a row that is there already stays as it is."""
     if rows:
-        connection.execute(
-            upsert(connection, send_logs).on_conflict_do_nothing(index_elements=["log_key"]), rows
-        )
+        connection.execute(upsert(connection, send_logs).on_conflict_do_nothing(index_elements=["log_key"]), rows)
 
 
 def _update_each(connection: Connection, statement: Any, rows: list[dict[str, Any]]) -> list[bool]:
@@ -260,78 +282,3 @@ def _update_each(connection: Connection, statement: Any, rows: list[dict[str, An
             return [True] * len(rows)
         savepoint.rollback()
     return [connection.execute(statement, row).rowcount == 1 for row in rows]
-
-
-def release(connection: Connection, claims: Iterable[Claimed], *, now: datetime, changes: Changes) -> None:
-    """Put back claims that this worker will not use. Not an attempt: nothing is counted or logged."""
-    for one in claims:
-        result = connection.execute(
-            update(deliveries)
-            .where(
-                deliveries.c.id == one.id,
-                deliveries.c.token == one.token,
-                deliveries.c.state == DeliveryState.CLAIMED,
-            )
-            .values(state=DeliveryState.PENDING.value, worker=None, update_time=now)
-        )
-        changes.add(one.run_id, DeliveryState.CLAIMED, DeliveryState.PENDING, result.rowcount)
-
-
-def rescue(connection: Connection, *, worker: str, now: datetime, changes: Changes) -> tuple[int, int, int]:
-    """Take over what a dead worker left. Return how many were put back, became unknown, and are sent again flagged.
-
-    A claim goes back, not counted. An intent is uncertain: under AT_MOST_ONCE it becomes `unknown`, under AT_LEAST_ONCE
-    it is sent again and flagged. Its token stays, so that a late word of the server still finds its row.
-    """
-    rows = connection.execute(
-        select(
-            deliveries.c.id,
-            deliveries.c.delivery_key,
-            deliveries.c.run_id,
-            deliveries.c.token,
-            deliveries.c.state,
-            deliveries.c.account_id,
-            deliveries.c.attempt_count,
-            deliveries.c.update_time,
-            runs.c.policy,
-        )
-        .join(runs, runs.c.run_id == deliveries.c.run_id)
-        .where(IS_IN_PROGRESS, deliveries.c.worker == worker)
-    ).all()
-    logs = []
-    returned = unknown = flagged = 0
-    for row in rows:
-        values: dict[str, Any] = {"worker": None, "update_time": now}
-        if row.state == DeliveryState.CLAIMED:
-            state, returned = DeliveryState.PENDING, returned + 1
-        else:
-            if row.policy == Policy.AT_MOST_ONCE:
-                state, unknown = DeliveryState.UNKNOWN, unknown + 1
-            else:
-                state, flagged = DeliveryState.PENDING, flagged + 1
-                values["possible_duplicate"] = True
-            values["attempt_count"] = deliveries.c.attempt_count + 1
-            values["state_reason"] = "the sender ended while the message was at its final dot"
-            logs.append(
-                {
-                    "log_key": log_key(row.delivery_key, row.token, "crash"),
-                    "run_id": row.run_id,
-                    "account_id": row.account_id,
-                    "worker": worker,
-                    "stage": "DOT",
-                    "outcome": LogOutcome.UNKNOWN.value,
-                    "reply_code": 0,
-                    "enhanced_code": "",
-                    "reply_text": "",
-                    "description": values["state_reason"],
-                    "retry_count": row.attempt_count,
-                    "start_time": row.update_time,
-                    "end_time": now,
-                }
-            )
-        connection.execute(
-            update(deliveries).where(deliveries.c.id == row.id).values(state=state.value, **values)
-        )
-        changes.add(row.run_id, row.state, state)
-    _log(connection, logs)
-    return returned, unknown, flagged

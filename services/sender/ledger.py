@@ -31,9 +31,7 @@ _LONGEST_PAUSE = 5.0
 class Ledger:
     """Collects intents and results and commits them in groups."""
 
-    def __init__(
-        self, database: Database, clock: Clock, *, on_change: Callable[[frozenset[str]], None]
-    ) -> None:
+    def __init__(self, database: Database, clock: Clock, *, on_change: Callable[[frozenset[str]], None]) -> None:
         """Take the database; `on_change` hears which runs changed, after each commit."""
         self._database = database
         self._clock = clock
@@ -104,9 +102,7 @@ class Ledger:
         try:
             granted = await self._write(book.write_intents, [intent for intent, _ in intents])
         except DatabaseUnavailable as error:
-            log.warning(
-                "no intent could be stored: nothing is sent without", error=str(error), count=len(intents)
-            )
+            log.warning("no intent could be stored: nothing is sent without", error=str(error), count=len(intents))
         finally:
             for intent, answer in intents:
                 if not answer.done():

@@ -35,9 +35,7 @@ class Options:
     retry: sender_pb2.RetryPolicy = field(default_factory=sender_pb2.RetryPolicy)
 
 
-def check_options(
-    message: sender_pb2.DeliveryOptions, violations: Violations, *, field: str = "options"
-) -> None:
+def check_options(message: sender_pb2.DeliveryOptions, violations: Violations, *, field: str = "options") -> None:
     """Note every problem with the options."""
     if message.policy not in sender_pb2.DeliveryPolicy.values():
         violations.add(f"{field}.policy", "use AT_MOST_ONCE, AT_LEAST_ONCE, or leave it out for the default")
@@ -60,9 +58,7 @@ def check_retry_policy(message: sender_pb2.RetryPolicy, violations: Violations, 
         if span is None or not timedelta(seconds=1) <= span <= LONGEST_DELAY:
             violations.add(f"{field}.delays[{index}]", "use between 1 second and 7 days (604800s)")
     if message.quick_attempt_count > MOST_QUICK_ATTEMPTS:
-        violations.add(
-            f"{field}.quick_attempt_count", f"use 1 to {MOST_QUICK_ATTEMPTS}, or 0 for the default of 3"
-        )
+        violations.add(f"{field}.quick_attempt_count", f"use 1 to {MOST_QUICK_ATTEMPTS}, or 0 for the default of 3")
     for index, code in enumerate(message.retry_on):
         if not _RETRY_ON.fullmatch(code):
             violations.add(
@@ -76,9 +72,7 @@ def read_options(message: sender_pb2.DeliveryOptions, *, default: Policy) -> Opt
     return Options(
         policy=_POLICIES.get(message.policy, default),
         account_ids=frozenset(message.account_ids),
-        expire_after=from_duration(message.expire_after)
-        if message.HasField("expire_after")
-        else DEFAULT_EXPIRY,
+        expire_after=from_duration(message.expire_after) if message.HasField("expire_after") else DEFAULT_EXPIRY,
         retry=message.retry_policy,
     )
 

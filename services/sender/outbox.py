@@ -4,7 +4,7 @@ A claim raises the row's token. Whoever changes a claimed row later names the to
 row has moved on in between (paused, cancelled, rescued, restored), that UPDATE matches nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -31,7 +31,9 @@ class Claimed:
     display_name: str
     variables: bytes
     attempt_count: int
-    possible_duplicate: bool
+    rule: str
+    rule_count: int
+    rule_since: datetime | None
     create_time: datetime
     expire_time: datetime
 
@@ -93,6 +95,9 @@ def store(
         "account_id": "",
         "attempt_count": 0,
         "possible_duplicate": False,
+        "rule": "",
+        "rule_count": 0,
+        "rule_since": None,
         "state_reason": "",
         "reply_code": 0,
         "enhanced_code": "",
@@ -128,17 +133,13 @@ def store_content(connection: Connection, *, content_hash: str, content: bytes, 
 
 def read_content(connection: Connection, content_hash: str) -> bytes | None:
     """Return the serialized MessageContent with this hash."""
-    row = connection.execute(
-        select(contents.c.content).where(contents.c.content_hash == content_hash)
-    ).one_or_none()
+    row = connection.execute(select(contents.c.content).where(contents.c.content_hash == content_hash)).one_or_none()
     return None if row is None else row.content
 
 
 def runs_with_work(connection: Connection) -> list[str]:
     """Return the ids of the active runs that have open deliveries, oldest id first."""
-    unfinished = (
-        "sender_runs.unfinished" if connection.dialect.name == "postgresql" else "sender_runs.unfinished = 1"
-    )
+    unfinished = "sender_runs.unfinished" if connection.dialect.name == "postgresql" else "sender_runs.unfinished = 1"
     rows = connection.execute(
         select(runs.c.run_id)
         .where(text(unfinished), runs.c.state == RunState.ACTIVE.value)
@@ -201,20 +202,14 @@ def promote_due(connection: Connection, *, now: datetime, most: int, changes: Ch
     for row in rows:
         changes.add(row.run_id, DeliveryState.DEFERRED, DeliveryState.PENDING)
     return connection.execute(
-        select(deliveries.c.next_attempt_time)
-        .where(IS_DEFERRED)
-        .order_by(deliveries.c.next_attempt_time)
-        .limit(1)
+        select(deliveries.c.next_attempt_time).where(IS_DEFERRED).order_by(deliveries.c.next_attempt_time).limit(1)
     ).scalar_one_or_none()
 
 
 def expire_oldest(connection: Connection, *, run_id: str, most: int, now: datetime, changes: Changes) -> int:
     """Give up the oldest pending deliveries of a run whose time is over: for runs that no account can take."""
     oldest = (
-        select(deliveries.c.id)
-        .where(IS_PENDING, deliveries.c.run_id == run_id)
-        .order_by(deliveries.c.id)
-        .limit(most)
+        select(deliveries.c.id).where(IS_PENDING, deliveries.c.run_id == run_id).order_by(deliveries.c.id).limit(most)
     )
     result = connection.execute(
         update(deliveries)
@@ -227,3 +222,35 @@ def expire_oldest(connection: Connection, *, run_id: str, most: int, now: dateti
     )
     changes.add(run_id, DeliveryState.PENDING, DeliveryState.EXPIRED, result.rowcount)
     return result.rowcount
+
+
+def next_attempt_of(connection: Connection, run_id: str) -> datetime | None:
+    """Return when the next deferred delivery of a run is tried again."""
+    return connection.execute(
+        select(deliveries.c.next_attempt_time)
+        .where(IS_DEFERRED, deliveries.c.run_id == run_id)
+        .order_by(deliveries.c.next_attempt_time)
+        .limit(1)
+    ).scalar_one_or_none()
+
+
+def release(connection: Connection, claims: Iterable[Claimed], *, now: datetime, changes: Changes) -> None:
+    """Put back claims that this worker will not use. Not an attempt: nothing is counted or logged."""
+    for one in claims:
+        result = connection.execute(
+            update(deliveries)
+            .where(
+                deliveries.c.id == one.id,
+                deliveries.c.token == one.token,
+                deliveries.c.state == DeliveryState.CLAIMED,
+            )
+            .values(state=DeliveryState.PENDING.value, worker=None, update_time=now)
+        )
+        changes.add(one.run_id, DeliveryState.CLAIMED, DeliveryState.PENDING, result.rowcount)
+
+
+def give_back(connection: Connection, claims: Iterable[Claimed], now: datetime) -> None:
+    """Put back claims at the end of a worker's life."""
+    changes = Changes()
+    release(connection, claims, now=now, changes=changes)
+    changes.apply(connection)

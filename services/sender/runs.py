@@ -1,4 +1,4 @@
-"""Runs in SQL: what somebody decided about a whole run, and what that does to its deliveries in the same transaction."""
+"""Runs in SQL: what somebody decided about a whole run, and what that does to its deliveries, in one transaction."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
+from mailer.errors import FailedPrecondition, NotFound
 from services.sender.counts import Changes, upsert
 from services.sender.states import DeliveryState, Policy, RunState
 from services.sender.tables import IS_DEFERRED, IS_IN_PROGRESS, IS_PENDING, IS_TROUBLED, deliveries, runs
@@ -34,6 +35,24 @@ def read(connection: Connection, run_id: str) -> Run | None:
         return None
     values = dict(row._mapping)
     return Run(**{**values, "state": RunState(row.state), "policy": Policy(row.policy)})
+
+
+def existing(connection: Connection, run_id: str) -> Run:
+    """Return the run. Raises NotFound."""
+    run = read(connection, run_id)
+    if run is None:
+        raise NotFound(f"there is no run {run_id}: nothing of it was ever stored", metadata={"run_id": run_id})
+    return run
+
+
+def refuse_cancelled(run: Run) -> None:
+    """Raise FailedPrecondition when the run is cancelled: nothing of it may be sent any more."""
+    if run.state is RunState.CANCELLED:
+        raise FailedPrecondition(
+            f"run {run.run_id} is CANCELLED, which is final: send to the recipients again in a new run",
+            reason="RUN_CANCELLED",
+            metadata={"run_id": run.run_id, "state": "CANCELLED"},
+        )
 
 
 def ensure(
@@ -71,9 +90,7 @@ def ensure(
 def set_state(connection: Connection, run_id: str, state: RunState, *, reason: str, now: datetime) -> None:
     """Store what was decided about a run."""
     connection.execute(
-        update(runs)
-        .where(runs.c.run_id == run_id)
-        .values(state=state.value, state_reason=reason, update_time=now)
+        update(runs).where(runs.c.run_id == run_id).values(state=state.value, state_reason=reason, update_time=now)
     )
 
 

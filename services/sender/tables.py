@@ -138,6 +138,9 @@ deliveries = Table(
     Column("account_id", String(32), nullable=False),  # of the last attempt; '' before
     Column("attempt_count", Integer, nullable=False),  # counted attempts
     Column("possible_duplicate", Boolean, nullable=False),
+    Column("rule", Text, nullable=False),  # row of the table of replies that applied last; '' before
+    Column("rule_count", Integer, nullable=False),  # how often in a row it applied
+    Column("rule_since", Instant),  # when it applied first
     Column("state_reason", Text, nullable=False),
     Column("reply_code", Integer, nullable=False),
     Column("enhanced_code", String(12), nullable=False),

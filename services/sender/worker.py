@@ -18,7 +18,7 @@ from sqlalchemy import Connection, delete, select, update
 from mailer.clock import Clock
 from mailer.database import Database
 from mailer.lockfile import LockFile, is_owner_gone
-from services.sender import book
+from services.sender import doubt
 from services.sender.counts import Changes
 from services.sender.tables import IS_IN_PROGRESS, deliveries, workers
 
@@ -77,9 +77,7 @@ class Worker:
         """Take over what dead workers left, and clear their traces."""
         now = self._clock.now()
         known = await self._database.read(_others, self.worker_id)
-        dead = [
-            worker_id for worker_id, heartbeat in known.items() if self._is_dead(worker_id, heartbeat, now)
-        ]
+        dead = [worker_id for worker_id, heartbeat in known.items() if self._is_dead(worker_id, heartbeat, now)]
         if not dead:
             return Rescued()
         rescued = await self._database.write(_take_over, dead, now)
@@ -143,7 +141,7 @@ def _take_over(connection: Connection, dead: list[str], now: datetime) -> Rescue
     changes = Changes()
     totals = [0, 0, 0]
     for worker_id in dead:
-        taken = book.rescue(connection, worker=worker_id, now=now, changes=changes)
+        taken = doubt.rescue(connection, worker=worker_id, now=now, changes=changes)
         totals = [total + part for total, part in zip(totals, taken, strict=True)]
     changes.apply(connection)
     connection.execute(delete(workers).where(workers.c.worker_id.in_(dead)))

@@ -18,9 +18,7 @@ UNKNOWN: Final = Verdict(
 UNKNOWN_BY_US: Final = Verdict(
     Action.UNKNOWN, close_connection=True, reason="Nobody can say whether the message was accepted."
 )
-BROKEN: Final = Verdict(
-    Action.DEFER, Breaker.FAILURE, close_connection=True, reason="Certainly not accepted."
-)
+BROKEN: Final = Verdict(Action.DEFER, Breaker.FAILURE, close_connection=True, reason="Certainly not accepted.")
 TOO_BIG: Final = Verdict(
     Action.FAIL,
     Breaker.SUCCESS,
@@ -47,12 +45,8 @@ WITHOUT_BOOK: Final = Verdict(
 )
 PATH: Final = Verdict(Action.REQUEUE, Breaker.FAILURE, close_connection=True)
 SLOW_DOWN: Final = Verdict(Action.REQUEUE, Breaker.REST, rest=timedelta(minutes=1))
-LIMIT_REACHED: Final = Verdict(
-    Action.REQUEUE, Breaker.REST, reason="The account has reached a limit and rests."
-)
-THROTTLED_MESSAGE: Final = Verdict(
-    Action.DEFER, Breaker.REST, reason="The account has reached a limit and rests."
-)
+LIMIT_REACHED: Final = Verdict(Action.REQUEUE, Breaker.REST, reason="The account has reached a limit and rests.")
+THROTTLED_MESSAGE: Final = Verdict(Action.DEFER, Breaker.REST, reason="The account has reached a limit and rests.")
 LOGIN_LATER: Final = Verdict(Action.REQUEUE, Breaker.REST, close_connection=True, rest=timedelta(minutes=10))
 LOGIN_ONCE_MORE: Final = Verdict(
     # Hammering locks accounts.
@@ -75,13 +69,11 @@ HOLD_GREETING: Final = _held(
 )
 HOLD_TLS: Final = _held(
     Breaker.FAILURE,
-    "No TLS, and nothing is ever sent in plain text: check port and TLS mode of the account,"
-    " then release it.",
+    "No TLS, and nothing is ever sent in plain text: check port and TLS mode of the account, then release it.",
 )
 HOLD_CERTIFICATE: Final = _held(
     Breaker.TRIP,
-    "No password was sent. Check the host name, or give the account the certificate of its authority,"
-    " then release it.",
+    "No password was sent. Check the host name, or give the account the certificate of its authority, then release it.",
 )
 HOLD_EHLO: Final = _held(
     Breaker.FAILURE, "TLS and AUTH need EHLO: check host and port of the account, then release it."

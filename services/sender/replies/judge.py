@@ -18,9 +18,7 @@ _ROWS = {stage: tuple(row for row in TABLE if stage in row.stages) for stage in 
 _ACCEPTED = replace(SENT, rule="sent")
 
 
-def judge(
-    incident: Incident, *, history: Mapping[str, History] | None = None, retry_on: Sequence[str] = ()
-) -> Verdict:
+def judge(incident: Incident, *, history: Mapping[str, History] | None = None, retry_on: Sequence[str] = ()) -> Verdict:
     """Return what follows from the incident.
 
     `history` has, by the name of the row (`Verdict.rule`), how often and since when it applied before without
@@ -38,9 +36,7 @@ def judge(
         if _is_exhausted(row.patience, (history or {}).get(row.name, _NEVER)):
             verdict = row.patience.then
     if reply and verdict.action is Action.FAIL and is_named(reply, retry_on):
-        verdict = replace(
-            verdict, action=Action.DEFER, suppress=False, counts_against_run=False, tell_run=False
-        )
+        verdict = replace(verdict, action=Action.DEFER, suppress=False, counts_against_run=False, tell_run=False)
     wait = named_wait(reply.text) if reply and verdict.action in _WAITS else None
     return replace(
         verdict,

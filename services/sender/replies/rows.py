@@ -40,9 +40,7 @@ def at(*stages: Stage) -> frozenset[Stage]:
 
 
 ANYWHERE: Final = frozenset(Stage)
-OPENING: Final = at(
-    Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS, Stage.TLS_HANDSHAKE, Stage.AUTH
-)
+OPENING: Final = at(Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS, Stage.TLS_HANDSHAKE, Stage.AUTH)
 """Before the first transaction: nothing here is about a message."""
 ENVELOPE: Final = at(Stage.MAIL, Stage.RCPT)
 BEFORE_DOT: Final = at(Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.BODY)

@@ -46,9 +46,7 @@ _REFUSED = code("4xx", "5xx")
 _LIMIT = all_of(_REFUSED, any_of(enhanced("5.4.5"), says(words.SENDING_LIMIT)))
 _THROTTLE = any_of(enhanced("4.7.x"), code("454"), all_of(code("452"), not_(enhanced("4.2.2"))))
 _LOGINS = any_of(code("454"), all_of(_REFUSED, says(words.TOO_MANY_LOGINS)))
-_AUTH_NEVER = any_of(
-    event(Event.AUTH_NOT_OFFERED), code("432", "534", "538", "530", "500", "501", "502", "503", "504")
-)
+_AUTH_NEVER = any_of(event(Event.AUTH_NOT_OFFERED), code("432", "534", "538", "530", "500", "501", "502", "503", "504"))
 _SENDER = any_of(enhanced("5.1.7", "5.1.8"), all_of(code("5xx"), says(words.ABOUT_SENDER)))
 _CROWDED = any_of(enhanced("4.5.3", "5.5.3"), all_of(code("452", "552"), says(words.TOO_MANY_RECIPIENTS)))
 _FULL_BOX = any_of(

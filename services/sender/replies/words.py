@@ -35,9 +35,7 @@ TOO_MANY_LOGINS: Final = _any_of(
 )
 """The account logs in too often: more attempts make it worse."""
 
-TOO_MANY_RECIPIENTS: Final = _any_of(
-    r"\btoo many (?:\w+ )?(?:recipients|rcpts?)\b", r"\brecipients? (?:limit|count)\b"
-)
+TOO_MANY_RECIPIENTS: Final = _any_of(r"\btoo many (?:\w+ )?(?:recipients|rcpts?)\b", r"\brecipients? (?:limit|count)\b")
 """This transaction has as many recipients as the server takes."""
 
 GREYLISTED: Final = _any_of(r"\bgr[ea]y-?\s?list")
@@ -81,13 +79,9 @@ ABOUT_SENDER: Final = _any_of(
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = r"(?P<number>\d{1,9})\s*(?P<unit>s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)\b"
-_CUE = (
-    r"\b(?:try|retry|again|wait|back|resume|delay(?:ed)?|gr[ea]y-?listed|available|expires?|resets?|later)\b"
-)
+_CUE = r"\b(?:try|retry|again|wait|back|resume|delay(?:ed)?|gr[ea]y-?listed|available|expires?|resets?|later)\b"
 _NAMED_TIMES = (
-    re.compile(
-        rf"{_CUE}[^.;\d]{{0,40}}(?P<hours>\d{{1,2}}):(?P<minutes>\d\d):(?P<seconds>\d\d)\b", re.IGNORECASE
-    ),
+    re.compile(rf"{_CUE}[^.;\d]{{0,40}}(?P<hours>\d{{1,2}}):(?P<minutes>\d\d):(?P<seconds>\d\d)\b", re.IGNORECASE),
     re.compile(rf"{_CUE}[^.;\d]{{0,40}}{_DURATION}", re.IGNORECASE),
     re.compile(rf"{_DURATION}[^.;\d]{{0,20}}\b(?:again|retry|retrying|later)\b", re.IGNORECASE),
     re.compile(r"\bretry-after\s*[:=]?\s*(?P<number>\d{1,9})(?P<unit>)\b", re.IGNORECASE),

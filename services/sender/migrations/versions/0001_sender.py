@@ -32,9 +32,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "deliveries",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("delivery_key", sa.String(length=32), nullable=False),
         sa.Column("run_id", sa.String(length=64), nullable=False),
         sa.Column("campaign_id", sa.String(length=64), nullable=False),
@@ -49,6 +47,9 @@ def upgrade() -> None:
         sa.Column("account_id", sa.String(length=32), nullable=False),
         sa.Column("attempt_count", sa.Integer(), nullable=False),
         sa.Column("possible_duplicate", sa.Boolean(), nullable=False),
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("rule_count", sa.Integer(), nullable=False),
+        sa.Column("rule_since", Instant(), nullable=True),
         sa.Column("state_reason", sa.Text(), nullable=False),
         sa.Column("reply_code", sa.Integer(), nullable=False),
         sa.Column("enhanced_code", sa.String(length=12), nullable=False),
@@ -103,9 +104,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "send_logs",
-        sa.Column(
-            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
         sa.Column("log_key", sa.String(length=48), nullable=False),
         sa.Column("run_id", sa.String(length=64), nullable=False),
         sa.Column("account_id", sa.String(length=32), nullable=False),

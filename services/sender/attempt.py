@@ -1,0 +1,70 @@
+"""One attempt: one conversation about one message, in the order that makes the book exact.
+
+Render whole, then MAIL, RCPT, DATA and the body, and no dot. The intent goes to disk while the envelope is on its way.
+Only when it is there is the dot written; what the server answers to that is the only thing that counts as accepted.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from mailer.message.mime import RenderedMessage
+from services.sender.replies import Event, Incident, Stage
+from services.sender.smtp import Conversation, Envelope, Outcome, ReadyForDot
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """What an attempt came to. `was_intended` says whether the intent is on disk; `lost_claim`, that it was refused."""
+
+    incident: Incident
+    was_intended: bool = False
+    lost_claim: bool = False
+    refused_copies: tuple[str, ...] = ()
+
+
+async def attempt(
+    conversation: Conversation,
+    message: RenderedMessage,
+    *,
+    is_plain: bool,
+    intend: Callable[[], Awaitable[bool]],
+) -> Attempted:
+    """Offer the message to the server. The connection is closed whenever anything is not as expected.
+
+    Cancelled, it raises `BrokenOff`, which says how far the message had come.
+    """
+    envelope = Envelope(
+        sender=message.envelope_from,
+        recipients=message.envelope_to,
+        size_bytes=len(message.data),
+        is_plain=is_plain,
+    )
+    intent = asyncio.ensure_future(intend())
+    try:
+        begun = await conversation.begin(envelope, message.data, is_stuffed=True)
+        was_intended = await asyncio.shield(intent)
+        if not isinstance(begun, ReadyForDot):
+            return _attempted(begun, was_intended=was_intended)
+        if not was_intended:
+            conversation.close()
+            return Attempted(Incident(Stage.BODY, event=Event.CANCELLED), lost_claim=True)
+        return _attempted(await conversation.finish(), was_intended=True)
+    except asyncio.CancelledError as cancelled:
+        # The intent may be on its way to the disk; the result that is booked next comes behind it.
+        conversation.close()
+        raise BrokenOff(Attempted(conversation.interruption())) from cancelled
+
+
+class BrokenOff(asyncio.CancelledError):
+    """An attempt was cancelled; `attempted` is what has to be booked about it."""
+
+    def __init__(self, attempted: Attempted) -> None:
+        """Take what it came to."""
+        super().__init__()
+        self.attempted = attempted
+
+
+def _attempted(outcome: Outcome, *, was_intended: bool) -> Attempted:
+    copies = tuple(f"{one.address}: {one.reply}" for one in outcome.refused if one.index)
+    return Attempted(outcome.incident, was_intended=was_intended, refused_copies=copies)

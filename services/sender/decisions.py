@@ -1,0 +1,53 @@
+"""What Mailer decides by itself about runs and deliveries, when servers refuse too much."""
+
+import structlog
+from sqlalchemy import Connection
+
+from mailer.clock import Clock
+from mailer.database import Database
+from services.sender import doubt, runs
+from services.sender.bulletin import Bulletin
+from services.sender.counts import Changes
+from services.sender.ledger import Ledger
+from services.sender.states import RunState
+
+log = structlog.get_logger(__name__)
+
+
+class Decisions:
+    """Takes back what a suspended account refused, and pauses a run whose content nobody takes."""
+
+    def __init__(self, database: Database, clock: Clock, bulletin: Bulletin, ledger: Ledger) -> None:
+        """Take the book and who hears of changes."""
+        self._database = database
+        self._clock = clock
+        self._bulletin = bulletin
+        self._ledger = ledger
+
+    async def take_back_refused(self, delivery_keys: tuple[str, ...]) -> None:
+        """Queue deliveries again that failed because their account was suspended."""
+        await self._ledger.settle()
+        changes = Changes()
+
+        def job(connection: Connection) -> int:
+            taken = doubt.take_back_refused(connection, delivery_keys, now=self._clock.now(), changes=changes)
+            changes.apply(connection)
+            return taken
+
+        taken = await self._database.write(job)
+        self._bulletin.publish(changes.run_ids)
+        log.warning("refusals of a held account were taken back", count=taken)
+
+    async def pause_refused(self, run_id: str, reason: str) -> None:
+        """Pause a run whose content one server after the other refuses."""
+        await self._database.write(self._pause, run_id, f"servers refuse the content of this run: {reason}")
+        self._bulletin.publish([run_id])
+        log.error("a run was paused because its content is refused", run=run_id, reason=reason)
+
+    def _pause(self, connection: Connection, run_id: str, reason: str) -> None:
+        run = runs.existing(connection, run_id)
+        if run.state is RunState.ACTIVE:
+            changes = Changes()
+            runs.set_state(connection, run_id, RunState.PAUSED, reason=reason, now=self._clock.now())
+            runs.take_back_claims(connection, run_id, now=self._clock.now(), changes=changes)
+            changes.apply(connection)

@@ -1,0 +1,169 @@
+"""Keeps the queues in memory short but never empty: claims what may go out, gives back what cannot for a while."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import Connection
+
+from mailer.clock import Clock
+from mailer.database import Database, DatabaseUnavailable
+from mailer.v1 import sender_pb2
+from services.sender import outbox, runs
+from services.sender.book import Streak
+from services.sender.bulletin import Bulletin
+from services.sender.counts import Changes
+from services.sender.jobs import Job, Queues
+from services.sender.ledger import Ledger
+from services.sender.options import Options, read_options
+from services.sender.outbox import Claimed
+from services.sender.programs import Program, Programs
+from services.sender.roster import Roster
+from services.sender.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+# Claim little: what is claimed is out of everybody else's reach. Enough for some tenths of a second at full speed.
+MOST_CLAIMED = 1000
+MOST_CLAIMED_PER_RUN = 500
+MOST_PROMOTED = 1000
+EXPIRED_AT_ONCE = 500
+LOOK_AGAIN = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """An active run with open deliveries, and what its first content and its options ask of an account."""
+
+    run: runs.Run
+    program: Program
+    options: Options
+
+
+class Feeder:
+    """Claims deliveries for the runs whose messages some account can take."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        worker: Worker,
+        roster: Roster,
+        programs: Programs,
+        ledger: Ledger,
+        bulletin: Bulletin,
+        queues: Queues,
+    ) -> None:
+        """Take what it needs; `queues` is what it fills."""
+        self._database = database
+        self._clock = clock
+        self._worker = worker
+        self._roster = roster
+        self._programs = programs
+        self._ledger = ledger
+        self._bulletin = bulletin
+        self._queues = queues
+        self._wake = asyncio.Event()
+        self._next_due: datetime | None = None
+        self.filled = asyncio.Event()
+        self.low_water = MOST_CLAIMED // 2
+
+    def wake(self) -> None:
+        """Look for work now: something was stored, resumed or taken from the queues."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Feed until cancelled."""
+        while True:
+            try:
+                found = await self._feed()
+            except DatabaseUnavailable as error:
+                log.warning("claiming waits for the database", error=str(error))
+                await self._clock.sleep(LOOK_AGAIN.total_seconds())
+                continue
+            if found:
+                self.filled.set()
+            await self._clock.wait(self._wake, LOOK_AGAIN.total_seconds())
+            self._wake.clear()
+
+    async def _feed(self) -> int:
+        if self._ledger.is_stuck:
+            return 0
+        is_hungry = len(self._queues) < self.low_water
+        now = self._clock.now()
+        open_runs = [await self._open(run) for run in await self._database.read(_open_runs)]
+        wanted: dict[str, int] = {}
+        stalled: list[str] = []
+        for one in open_runs:
+            outlook = self._roster.outlook(one.program.from_address, one.options.account_ids, now)
+            if outlook.room and not is_hungry:
+                continue
+            if outlook.room:
+                share = max(MOST_CLAIMED // max(len(open_runs), 1), 10)
+                wanted[one.run.run_id] = min(share, MOST_CLAIMED_PER_RUN) - self._queues.count_of(one.run.run_id)
+            else:
+                stalled.append(one.run.run_id)
+        is_open = {one.run.run_id for one in open_runs}
+        ended = [run_id for run_id in self._queues.run_ids() if run_id not in is_open]
+        given_back = [job.claimed for run_id in (*stalled, *ended) for job in self._queues.remove_run(run_id)]
+        wanted = {run_id: count for run_id, count in wanted.items() if count > 0}
+        is_due = self._next_due is None or self._next_due <= now
+        if not (wanted or given_back or stalled or is_due):
+            return 0
+        claimed, next_due, run_ids = await self._database.write(
+            _turn, wanted, stalled, given_back, is_due=is_due, worker=self._worker.worker_id, now=now
+        )
+        if is_due:
+            # Other processes defer, too: never look further ahead than a moment.
+            self._next_due = min(next_due or now + LOOK_AGAIN, now + LOOK_AGAIN)
+        self._bulletin.publish(run_ids)
+        by_run = {one.run.run_id: one for one in open_runs}
+        self._queues.add([await self._job(one, by_run[one.run_id]) for one in claimed])
+        return len(claimed)
+
+    async def _open(self, run: runs.Run) -> OpenRun:
+        options = read_options(sender_pb2.DeliveryOptions.FromString(run.options), default=run.policy)
+        return OpenRun(run, await self._programs.get(run.content_hash), options)
+
+    async def _job(self, claimed: Claimed, one: OpenRun) -> Job:
+        program = one.program
+        if claimed.content_hash != program.content_hash:
+            program = await self._programs.get(claimed.content_hash)
+        return Job(
+            claimed=claimed,
+            program=program,
+            policy=one.run.policy,
+            allowed=one.options.account_ids,
+            retry=one.options.retry,
+            streak=Streak(claimed.rule, claimed.rule_count, claimed.rule_since),
+        )
+
+
+def _open_runs(connection: Connection) -> list[runs.Run]:
+    return [runs.existing(connection, run_id) for run_id in outbox.runs_with_work(connection)]
+
+
+def _turn(
+    connection: Connection,
+    wanted: dict[str, int],
+    stalled: list[str],
+    given_back: list[Claimed],
+    *,
+    is_due: bool,
+    worker: str,
+    now: datetime,
+) -> tuple[list[Claimed], datetime | None, frozenset[str]]:
+    """Do all that one turn of feeding writes, in one transaction."""
+    changes = Changes()
+    outbox.release(connection, given_back, now=now, changes=changes)
+    next_due = outbox.promote_due(connection, now=now, most=MOST_PROMOTED, changes=changes) if is_due else None
+    for run_id in stalled:
+        outbox.expire_oldest(connection, run_id=run_id, most=EXPIRED_AT_ONCE, now=now, changes=changes)
+    claimed = [
+        one
+        for run_id, most in wanted.items()
+        for one in outbox.claim(connection, run_id=run_id, most=most, worker=worker, now=now, changes=changes)
+    ]
+    changes.apply(connection)
+    return claimed, next_due, changes.run_ids

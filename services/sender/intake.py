@@ -1,0 +1,185 @@
+"""SendBatch: what comes in is checked whole, stored once, and answered only when it is on disk."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Connection
+
+from mailer.clock import Clock
+from mailer.database import Database
+from mailer.errors import ResourceExhausted
+from mailer.idempotency import RequestKey, request_key, store_response, stored_response
+from mailer.recipients import RecipientProblem, check_recipient
+from mailer.v1 import sender_pb2
+from mailer.validation import Violations
+from services.sender import outbox, runs
+from services.sender.counts import Changes, read_counts
+from services.sender.options import check_options, read_options
+from services.sender.outbox import Waiting
+from services.sender.programs import Program, Programs
+from services.sender.requests import check_id, check_new_request_id
+from services.sender.states import DeliveryState, Policy, RunState
+from services.sender.tables import requests
+
+MOST_RECIPIENTS = 1000
+FULL_QUEUE_PAUSE = timedelta(seconds=1)
+
+_Rejected = sender_pb2.RejectedRecipient
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A batch whose recipients are told apart: who is stored, who is not, and the id of each."""
+
+    waiting: list[Waiting]
+    rejected: list[sender_pb2.RejectedRecipient]
+    delivery_ids: list[str]
+
+
+class Intake:
+    """Stores batches."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        programs: Programs,
+        *,
+        queue_limit: int,
+        on_stored: Callable[[str], None],
+    ) -> None:
+        """Take the database; `queue_limit` bounds the deliveries that wait per run, `on_stored` wakes who sends."""
+        self._database = database
+        self._clock = clock
+        self._programs = programs
+        self._queue_limit = queue_limit
+        self._on_stored = on_stored
+
+    async def send_batch(self, request: sender_pb2.SendBatchRequest) -> sender_pb2.SendBatchResponse:
+        """Store the batch. Raises InvalidArgument, AlreadyExists (request_id), ResourceExhausted (full queue)."""
+        program = self._check(request)
+        key = request_key("SendBatch", request, request.request_id)
+        run_id = request.run_id or _own_run_id(request.request_id)
+        checked = check_recipients(request, run_id, program)
+        response = await self._database.write(self._store, request, key, run_id, checked, program)
+        response.delivery_ids.extend(checked.delivery_ids)
+        self._on_stored(run_id)
+        return response
+
+    def _check(self, request: sender_pb2.SendBatchRequest) -> Program:
+        violations = Violations()
+        check_new_request_id(request.request_id, violations)
+        check_id(request.run_id, violations, field="run_id", required=False)
+        check_id(request.campaign_id, violations, field="campaign_id", required=False)
+        if not request.recipients:
+            violations.add("recipients", f"is empty: name 1 to {MOST_RECIPIENTS} recipients")
+        elif len(request.recipients) > MOST_RECIPIENTS:
+            violations.add("recipients", f"has {len(request.recipients)}: send at most {MOST_RECIPIENTS} per batch")
+        check_options(request.options, violations)
+        program = None
+        if request.HasField("content"):
+            program = self._programs.check(request.content, violations)
+        else:
+            violations.add("content", "is missing: say what is to be sent")
+        violations.raise_if_any()
+        assert program is not None
+        return program
+
+    def _store(
+        self,
+        connection: Connection,
+        request: sender_pb2.SendBatchRequest,
+        key: RequestKey,
+        run_id: str,
+        checked: Checked,
+        program: Program,
+    ) -> sender_pb2.SendBatchResponse:
+        stored = stored_response(connection, requests, key)
+        if stored is not None:
+            return sender_pb2.SendBatchResponse.FromString(stored)
+        now = self._clock.now()
+        options = read_options(
+            request.options, default=Policy.AT_MOST_ONCE if request.campaign_id else Policy.AT_LEAST_ONCE
+        )
+        run = runs.ensure(
+            connection,
+            run_id=run_id,
+            campaign_id=request.campaign_id,
+            policy=options.policy,
+            options=request.options.SerializeToString(deterministic=True),
+            content_hash=program.content_hash,
+            now=now,
+        )
+        self._refuse_when_full(connection, run_id)
+        outbox.store_content(connection, content_hash=program.content_hash, content=program.serialized, now=now)
+        changes = Changes()
+        accepted = outbox.store(
+            connection,
+            checked.waiting,
+            run_id=run_id,
+            campaign_id=run.campaign_id,
+            content_hash=program.content_hash,
+            state=DeliveryState.CANCELLED if run.state is RunState.CANCELLED else DeliveryState.PENDING,
+            now=now,
+            expire_time=now + options.expire_after,
+            changes=changes,
+        )
+        changes.apply(connection)
+        response = sender_pb2.SendBatchResponse(
+            run_id=run_id,
+            accepted_count=accepted,
+            duplicate_count=len(checked.waiting) - accepted,
+            rejected=checked.rejected,
+        )
+        # The ids follow from run and address, so they are not stored with the answer.
+        store_response(connection, requests, key, response, now=now)
+        return response
+
+    def _refuse_when_full(self, connection: Connection, run_id: str) -> None:
+        counts = read_counts(connection, run_id)
+        waiting = counts.get(DeliveryState.PENDING, 0) + counts.get(DeliveryState.CLAIMED, 0)
+        if waiting >= self._queue_limit:
+            raise ResourceExhausted(
+                f"run {run_id} has {waiting} messages waiting, which is the limit: try again in a moment",
+                reason="QUEUE_FULL",
+                retry_after=FULL_QUEUE_PAUSE,
+                metadata={"run_id": run_id, "waiting_count": str(waiting)},
+            )
+
+
+def check_recipients(request: sender_pb2.SendBatchRequest, run_id: str, program: Program) -> Checked:
+    """Tell the recipients that can be stored from those that cannot. One that cannot does not fail the others."""
+    checked = Checked([], [], [])
+    for index, recipient in enumerate(request.recipients):
+        try:
+            known = check_recipient(recipient, program.required_variables)
+        except RecipientProblem as problem:
+            checked.rejected.append(
+                _Rejected(
+                    index=index,
+                    address=recipient.address[:320],
+                    reason=problem.reason,
+                    description=str(problem),
+                )
+            )
+            checked.delivery_ids.append("")
+            continue
+        canonical = known.address.key
+        key = delivery_key(run_id, canonical)
+        checked.waiting.append(
+            Waiting(key, known.address.address, canonical, known.address.display_name, known.variables)
+        )
+        checked.delivery_ids.append(key)
+    return checked
+
+
+def delivery_key(run_id: str, canonical: str) -> str:
+    """Return the identity of a delivery: it follows from run and address, so it is the same after a restore."""
+    return hashlib.sha256(f"{run_id}\0{canonical}".encode()).hexdigest()[:32]
+
+
+def _own_run_id(request_id: str) -> str:
+    """Return the id of a run that consists of one direct call: the same whenever the call is repeated."""
+    return hashlib.sha256(f"direct\0{request_id}".encode()).hexdigest()[:32]

@@ -1,0 +1,102 @@
+"""Claimed deliveries that wait in memory for a connection: one short queue per run, taken in turns.
+
+Turns are what makes a run of a hundred finish in seconds behind a run of a million.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from mailer.v1 import sender_pb2
+from services.sender.book import Streak
+from services.sender.outbox import Claimed
+from services.sender.programs import Program
+from services.sender.states import Policy
+
+A = TypeVar("A")
+
+
+@dataclass(slots=True)
+class Job:
+    """A claimed delivery with everything that decides how it is sent."""
+
+    claimed: Claimed
+    program: Program
+    policy: Policy
+    allowed: frozenset[str]
+    retry: sender_pb2.RetryPolicy
+    streak: Streak
+    tries: int = 0  # attempts under this claim
+    quick_tries: int = 0  # of them, those that the path to a server ended
+    avoid: frozenset[str] = frozenset()  # accounts that just failed it
+    is_plain: bool = False  # leave out the optional parameters of SMTP
+
+    @property
+    def run_id(self) -> str:
+        """Return the run it belongs to."""
+        return self.claimed.run_id
+
+
+class Queues:
+    """The jobs of all runs."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._by_run: OrderedDict[str, deque[Job]] = OrderedDict()
+        self._count = 0
+
+    def __len__(self) -> int:
+        """Return how many jobs wait."""
+        return self._count
+
+    def count_of(self, run_id: str) -> int:
+        """Return how many jobs of a run wait."""
+        return len(self._by_run.get(run_id, ()))
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        """Append jobs to the queues of their runs."""
+        for job in jobs:
+            self._by_run.setdefault(job.run_id, deque()).append(job)
+            self._count += 1
+
+    def put_back(self, job: Job) -> None:
+        """Put a job in front: it has waited longest."""
+        self._by_run.setdefault(job.run_id, deque()).appendleft(job)
+        self._count += 1
+
+    def take(self, admit: Callable[[Job], A | None]) -> tuple[Job, A] | None:
+        """Return the next job that `admit` lets in, with what it answered; runs take turns.
+
+        Only the first job of each run is asked for: if it cannot be admitted, those behind it wait as well.
+        """
+        for run_id in list(self._by_run):
+            queue = self._by_run[run_id]
+            admission = admit(queue[0])
+            if admission is None:
+                continue
+            job = queue.popleft()
+            self._count -= 1
+            if queue:
+                self._by_run.move_to_end(run_id)
+            else:
+                del self._by_run[run_id]
+            return job, admission
+        return None
+
+    def remove_run(self, run_id: str) -> list[Job]:
+        """Take all jobs of a run out."""
+        queue = self._by_run.pop(run_id, deque())
+        self._count -= len(queue)
+        return list(queue)
+
+    def clear(self) -> list[Job]:
+        """Take all jobs out."""
+        jobs = [job for queue in self._by_run.values() for job in queue]
+        self._by_run.clear()
+        self._count = 0
+        return jobs
+
+    def run_ids(self) -> list[str]:
+        """Return the runs that have jobs here, next in turn first."""
+        return list(self._by_run)

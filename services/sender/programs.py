@@ -1,0 +1,86 @@
+"""Contents compiled for sending, once per content: checked when they come in, kept while they are used."""
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from mailer.database import Database
+from mailer.message.content import Content
+from mailer.message.message_id import message_id
+from mailer.message.mime import MessageProgram, compile_message
+from mailer.message_wire import read_content
+from mailer.v1 import sender_pb2
+from mailer.validation import Violations
+from services.sender import outbox
+
+MOST_KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A content, ready to be rendered for any recipient."""
+
+    content_hash: str
+    serialized: bytes
+    content: Content
+    message: MessageProgram
+
+    @property
+    def from_address(self) -> str:
+        """Return the address that the messages come from."""
+        return self.content.from_address.address
+
+    @property
+    def required_variables(self) -> frozenset[str]:
+        """Return the variables that every recipient must have."""
+        return self.content.required_variables
+
+    def message_id(self, delivery_key: str) -> str:
+        """Return the Message-ID of a delivery: the same for every attempt."""
+        return message_id(delivery_key, self.content.from_address)
+
+
+class Programs:
+    """The programs in use, found by the hash of their content."""
+
+    def __init__(self, database: Database) -> None:
+        """Take the database that has the contents."""
+        self._database = database
+        self._kept: OrderedDict[str, Program] = OrderedDict()
+
+    def check(self, message: sender_pb2.MessageContent, violations: Violations) -> Program | None:
+        """Return the program of a content that comes in; None when something is wrong, which is noted then."""
+        serialized = message.SerializeToString(deterministic=True)
+        content_hash = hashlib.sha256(serialized).hexdigest()
+        known = self._find(content_hash)
+        if known is not None:
+            return known
+        content = read_content(message, violations, field="content")
+        return None if content is None else self._keep(content_hash, serialized, content)
+
+    async def get(self, content_hash: str) -> Program:
+        """Return the program of a stored content. Raises LookupError when there is none."""
+        known = self._find(content_hash)
+        if known is not None:
+            return known
+        serialized = await self._database.read(outbox.read_content, content_hash)
+        if serialized is None:
+            raise LookupError(f"content {content_hash} is not in the database")
+        violations = Violations()
+        content = read_content(sender_pb2.MessageContent.FromString(serialized), violations, field="content")
+        if content is None:
+            raise LookupError(f"content {content_hash} cannot be used any more: {list(violations)}")
+        return self._keep(content_hash, serialized, content)
+
+    def _find(self, content_hash: str) -> Program | None:
+        program = self._kept.get(content_hash)
+        if program is not None:
+            self._kept.move_to_end(content_hash)
+        return program
+
+    def _keep(self, content_hash: str, serialized: bytes, content: Content) -> Program:
+        program = Program(content_hash, serialized, content, compile_message(content))
+        self._kept[content_hash] = program
+        if len(self._kept) > MOST_KEPT:
+            self._kept.popitem(last=False)
+        return program

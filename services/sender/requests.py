@@ -1,0 +1,32 @@
+"""Checks that several of the sender's methods share: ids and reasons as they come in."""
+
+import re
+
+from mailer.validation import Violations, check_request_id
+
+MOST_REASON_CHARACTERS = 500
+
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+def check_id(value: str, violations: Violations, *, field: str, required: bool = True) -> None:
+    """Note an id that is missing or cannot be one."""
+    if not value:
+        if required:
+            violations.add(field, "is missing: name one")
+    elif not _ID.fullmatch(value):
+        violations.add(field, "is no id: use 1 to 64 letters, digits, dots, colons, hyphens or underscores")
+
+
+def check_new_request_id(value: str, violations: Violations) -> None:
+    """Note a request_id that is missing or cannot be one: without it a repeated call would act twice."""
+    if not value:
+        violations.add("request_id", "is missing: make one per call, such as a UUID, and repeat it when you retry")
+    else:
+        check_request_id(value, violations)
+
+
+def check_reason(value: str, violations: Violations, *, field: str = "reason") -> None:
+    """Note a reason that is too long to be kept."""
+    if len(value) > MOST_REASON_CHARACTERS:
+        violations.add(field, f"has {len(value)} characters: use at most {MOST_REASON_CHARACTERS}")

@@ -1,0 +1,31 @@
+"""What a server said in its answer to EHLO."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Extensions:
+    """The extensions we use, and all keywords (upper case) with their parameters."""
+
+    keywords: Mapping[str, str] = field(default_factory=dict)
+    has_pipelining: bool = False
+    has_smtputf8: bool = False
+    has_size: bool = False
+    size_limit: int | None = None
+    """Largest message in bytes; None when the server names none."""
+
+    @classmethod
+    def parse(cls, keywords: Mapping[str, str]) -> Self:
+        """Return the extensions from keywords and their parameters, in any case."""
+        upper = {keyword.upper(): parameters.strip() for keyword, parameters in keywords.items()}
+        size = upper.get("SIZE", "")
+        return cls(
+            keywords=upper,
+            has_pipelining="PIPELINING" in upper,
+            has_smtputf8="SMTPUTF8" in upper,
+            has_size="SIZE" in upper,
+            # RFC 1870 4: no number, or 0, means no fixed limit.
+            size_limit=int(size) or None if size.isascii() and size.isdigit() else None,
+        )

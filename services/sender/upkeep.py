@@ -1,0 +1,90 @@
+"""What has to be done now and then: say that we live, take over from the dead, close idle connections, forget."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+import structlog
+
+from mailer.clock import Clock
+from mailer.database import Database, DatabaseUnavailable
+from mailer.idempotency import forget_before
+from services.sender import counts
+from services.sender.connections import Connections
+from services.sender.jobs import Queues
+from services.sender.tables import requests
+from services.sender.worker import HEARTBEAT, Worker
+
+log = structlog.get_logger(__name__)
+
+RESCUE_INTERVAL = 1.0
+FORGET_INTERVAL = 60.0
+# Long enough for any caller that repeats a request; deliveries are unique without it, for ever.
+REQUESTS_KEPT = timedelta(days=7)
+
+
+class Upkeep:
+    """Runs beside the delivery loop."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        worker: Worker,
+        queues: Queues,
+        connections: Connections,
+        *,
+        on_rescued: Callable[[], None],
+    ) -> None:
+        """Take what is kept up; `on_rescued` hears that there is new work."""
+        self._database = database
+        self._clock = clock
+        self._worker = worker
+        self._queues = queues
+        self._connections = connections
+        self._on_rescued = on_rescued
+        self._was_replaced = asyncio.Event()
+        self._next_beat = 0.0
+        self._next_forget = 0.0
+        database.on_replaced(self._note_replaced)
+
+    async def run(self) -> None:
+        """Keep up until cancelled."""
+        while True:
+            try:
+                await self.turn()
+            except DatabaseUnavailable as error:
+                log.info("upkeep waits for the database", error=str(error))
+            except Exception:
+                log.exception("upkeep failed, and is tried again")
+            await self._clock.wait(self._was_replaced, RESCUE_INTERVAL)
+
+    async def turn(self) -> None:
+        """Do what is due now."""
+        if self._was_replaced.is_set():
+            await self._begin_anew()
+        rescued = await self._worker.rescue()
+        if rescued.returned or rescued.flagged:
+            self._on_rescued()
+        self._connections.close_idle()
+        now = self._clock.monotonic()
+        if now >= self._next_beat:
+            await self._worker.beat()
+            self._next_beat = now + HEARTBEAT.total_seconds()
+        if now >= self._next_forget:
+            await self._database.write(forget_before, requests, self._clock.now() - REQUESTS_KEPT)
+            self._next_forget = now + FORGET_INTERVAL
+
+    def _note_replaced(self) -> None:
+        # The claims in memory belong to the database that is gone; whoever tries to use one gets no leave for a dot.
+        self._queues.clear()
+        self._was_replaced.set()
+
+    async def _begin_anew(self) -> None:
+        """Start over after a restore: the restored rows may carry claims of ours, and nobody has counted them."""
+        self._queues.clear()
+        await self._worker.become_another()
+        await self._database.write(counts.recount)
+        self._was_replaced.clear()
+        log.warning("the database was restored: claims were dropped, deliveries counted anew")
+        self._on_rescued()
