@@ -94,12 +94,8 @@ def test_trouble_before_the_transaction_is_never_the_message_s(
     assert not found.is_counted
 
 
-@pytest.mark.parametrize(
-    ("minutes", "hold"), [(1, Hold.NONE), (14, Hold.NONE), (15, Hold.ACCOUNT), (60, Hold.ACCOUNT)]
-)
-def test_a_host_name_that_does_not_exist_holds_the_account_after_a_quarter_of_an_hour(
-    minutes: int, hold: Hold
-) -> None:
+@pytest.mark.parametrize(("minutes", "hold"), [(1, Hold.NONE), (14, Hold.NONE), (15, Hold.ACCOUNT), (60, Hold.ACCOUNT)])
+def test_a_host_name_that_does_not_exist_holds_the_account_after_a_quarter_of_an_hour(minutes: int, hold: Hold) -> None:
     found = verdict(Stage.CONNECT, Event.NO_SUCH_HOST, before=3, lasting=timedelta(minutes=minutes))
     assert found.hold is hold
 
@@ -211,9 +207,7 @@ def test_each_row_of_the_transaction(
         (Stage.RCPT, "553 5.7.1 <news@example.org>: Sender address rejected: not owned by user ada"),
     ],
 )
-def test_a_refused_sender_holds_the_account_for_this_from_and_says_what_to_do(
-    stage: Stage, text: str
-) -> None:
+def test_a_refused_sender_holds_the_account_for_this_from_and_says_what_to_do(stage: Stage, text: str) -> None:
     found = verdict(stage, text)
     assert (found.action, found.breaker, found.hold) == (REQUEUE, T, Hold.SENDER)
     assert "allow it at the provider" in found.reason
@@ -240,9 +234,7 @@ def test_a_refused_sender_holds_the_account_for_this_from_and_says_what_to_do(
         ("550 4.1.1 strange", False, True),
     ],
 )
-def test_only_addresses_that_do_not_exist_are_suppressed(
-    text: str, suppress: bool, feeds_guard: bool
-) -> None:
+def test_only_addresses_that_do_not_exist_are_suppressed(text: str, suppress: bool, feeds_guard: bool) -> None:
     found = verdict(Stage.RCPT, text)
     assert (found.action, found.suppress, found.feeds_guard) == (FAIL, suppress, feeds_guard)
 
@@ -375,9 +367,7 @@ def test_everything_that_can_happen_anywhere_has_a_verdict(stage: Stage) -> None
 
 def test_nothing_that_happened_before_the_dot_is_unknown_except_a_yes_in_the_body() -> None:
     before = [Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.BODY]
-    assert all(
-        judge(Incident(stage, event=event)).action is not UNKNOWN for stage in before for event in Event
-    )
+    assert all(judge(Incident(stage, event=event)).action is not UNKNOWN for stage in before for event in Event)
 
 
 def test_only_a_reply_turns_a_started_dot_into_something_known() -> None:
@@ -407,9 +397,7 @@ def test_a_reply_is_read_with_its_enhanced_code() -> None:
         ("250 Ok", None),
     ],
 )
-def test_an_enhanced_code_counts_only_where_its_class_agrees(
-    text: str, enhanced: tuple[int, int, int] | None
-) -> None:
+def test_an_enhanced_code_counts_only_where_its_class_agrees(text: str, enhanced: tuple[int, int, int] | None) -> None:
     assert Reply.parse(text).enhanced == enhanced
 
 
