@@ -33,7 +33,7 @@ class Program:
     @property
     def required_variables(self) -> frozenset[str]:
         """Return the variables that every recipient must have."""
-        return self.content.required_variables
+        return self.message.required_variables
 
     def message_id(self, delivery_key: str) -> str:
         """Return the Message-ID of a delivery: the same for every attempt."""
