@@ -93,6 +93,8 @@ def unavailable(error: BaseException) -> DatabaseUnavailable | None:  # noqa: PL
             return DatabaseBusy()
         if state in _POSTGRES_FULL:
             return DatabaseFull()
-        if error.connection_invalidated or state.startswith(("08", "57P")):
+        # An OperationalError without a state never reached the server.
+        unreached = isinstance(error, exc.OperationalError) and not state
+        if error.connection_invalidated or unreached or state.startswith(("08", "57P")):
             return DatabaseGone()
     return None

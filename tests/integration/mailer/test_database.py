@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -380,3 +382,35 @@ async def test_concurrent_increments_are_not_lost_between_two_databases(
     await asyncio.gather(*(database.write(increment) for _ in range(50) for database in (things, other)))
     assert len(await other.read(names)) == 100
     await other.close()
+
+
+WRITE_FOR_EVER = """
+import asyncio, itertools, sys
+from sqlalchemy import text
+from mailer.clock import SystemClock
+from mailer.database import Database
+def add(connection, name):
+    connection.execute(text("INSERT INTO things VALUES (:name)"), {"name": name})
+    return name
+async def writer(database, first):
+    for number in itertools.count():
+        print(await database.write(add, f"{first}-{number}"), flush=True)
+async def main():
+    database = await Database.open(sys.argv[1], clock=SystemClock())
+    await asyncio.gather(*(writer(database, first) for first in "abcd"))
+asyncio.run(main())
+"""
+
+
+async def test_what_was_answered_survives_kill_9(things: Database, database_url: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WRITE_FOR_EVER, database_url, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    answered = [(await process.stdout.readline()).decode().strip() for _ in range(200)]
+    process.kill()
+    rest, _ = await process.communicate()
+    answered += rest.decode().splitlines()
+    complete = set(answered[:-1])  # the kill may have cut the last line
+    assert complete <= set(await things.read(names))
+    assert len(complete) >= 199
