@@ -394,7 +394,7 @@ def add(connection, name):
     return name
 async def writer(database, first):
     for number in itertools.count():
-        print(await database.write(add, f"{first}-{number}"), flush=True)
+        print("answered", await database.write(add, f"{first}-{number}"), flush=True)
 async def main():
     database = await Database.open(sys.argv[1], clock=SystemClock())
     await asyncio.gather(*(writer(database, first) for first in "abcd"))
@@ -407,10 +407,11 @@ async def test_what_was_answered_survives_kill_9(things: Database, database_url:
         sys.executable, "-c", WRITE_FOR_EVER, database_url, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     assert process.stdout is not None
-    answered = [(await process.stdout.readline()).decode().strip() for _ in range(200)]
+    lines = [await process.stdout.readline() for _ in range(200)]
     process.kill()
     rest, _ = await process.communicate()
-    answered += rest.decode().splitlines()
-    complete = set(answered[:-1])  # the kill may have cut the last line
-    assert complete <= set(await things.read(names))
-    assert len(complete) >= 199
+    lines += rest.splitlines(keepends=True)
+    # The kill may have cut the last line.
+    answered = {line.decode().split()[1] for line in lines if line.startswith(b"answered") and line.endswith(b"\n")}
+    assert answered <= set(await things.read(names))
+    assert len(answered) >= 199
