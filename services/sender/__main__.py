@@ -100,7 +100,9 @@ async def build(process: ServiceProcess[SenderSettings]) -> AsyncIterator[None]:
         intake=Intake(database, clock, programs, queue_limit=settings.queue_limit, on_stored=lambda _: feeder.wake()),
         runs=RunRpcs(database, clock, bulletin, outlook_for=_outlook(programs, roster, process), on_decided=decided),
         deliveries=DeliveryRpcs(database, clock, bulletin, programs, on_queued=lambda _: feeder.wake()),
-        accounts=AccountRpcs(database, clock, roster, passwords, Verifier(clock, dial)),
+        accounts=AccountRpcs(
+            database, clock, roster, passwords, Verifier(clock, dial), idle_count=connections.count_of
+        ),
         suppressions=SuppressionRpcs(database, clock),
     ).add_to(process.server.grpc)
 

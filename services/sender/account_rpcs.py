@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 from uuid import uuid4
 
 from sqlalchemy import Connection
@@ -37,14 +38,22 @@ class AccountRpcs:
     """Accounts as people set them up, look at them, hold and release them."""
 
     def __init__(
-        self, database: Database, clock: Clock, roster: Roster, passwords: Passwords, verifier: Verifier
+        self,
+        database: Database,
+        clock: Clock,
+        roster: Roster,
+        passwords: Passwords,
+        verifier: Verifier,
+        *,
+        idle_count: Callable[[str], int] = lambda _: 0,
     ) -> None:
-        """Take what it needs."""
+        """Take what it needs; `idle_count` tells how many connections of an account are open and unused."""
         self._database = database
         self._clock = clock
         self._roster = roster
         self._passwords = passwords
         self._verifier = verifier
+        self._idle_count = idle_count
 
     async def CreateAccount(
         self, request: sender_pb2.CreateAccountRequest, context: Context
@@ -238,7 +247,9 @@ class AccountRpcs:
         # What is on its way to the database is truer than what is there.
         if gate is not None and gate.unsaved:
             account = gate.account
-        return account_message(account, gate=gate, last_day_count=last_day_count, now=self._clock.now())
+        message = account_message(account, gate=gate, last_day_count=last_day_count, now=self._clock.now())
+        message.open_connection_count += self._idle_count(account.account_id)
+        return message
 
 
 def _checked_id(account_id: str) -> str:

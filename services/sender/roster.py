@@ -21,6 +21,7 @@ from mailer.log import get_logger
 from services.sender import account_store
 from services.sender.account import Account
 from services.sender.account_metrics import AccountMetrics
+from services.sender.account_usage import forget_usage
 from services.sender.breaker import Transition
 from services.sender.gate import Gate, spoken
 from services.sender.gates import Gates
@@ -34,6 +35,8 @@ __all__ = ["Admission", "GuardTrip", "Outlook", "Refusal", "Roster"]
 log = get_logger(__name__)
 
 REFRESH_INTERVAL = 1.0
+FORGET_INTERVAL = 3600.0
+FLUSH_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class Roster:
         self._room = asyncio.Event()
         self._waiter_count = 0
         self._was_replaced = False
+        self._refresh_now = asyncio.Event()
         self._refreshing = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -94,17 +98,17 @@ class Roster:
 
     async def close(self) -> None:
         """Store what is still to be stored, as long as the database takes it, and stop."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(2):
-                await self._journal.flush()
+        await self.flush()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
 
     async def flush(self) -> None:
-        """Return once every transition so far is on disk."""
-        await self._journal.flush()
+        """Return once every transition so far is on disk; a database that is away is not waited for."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self._journal.flush()
 
     async def refresh(self) -> None:
         """Read what a person or another process changed; call it after a change of one's own."""
@@ -303,10 +307,13 @@ class Roster:
             gate.history.clear()
 
     def note_smtputf8(self, account_id: str, *, offered: bool) -> None:
-        """Remember whether the account's server takes non-ASCII local parts (learnt from its EHLO)."""
+        """Remember what a new connection has shown: that we are let in, and whether SMTPUTF8 is offered there."""
         gate = self._gates.get(account_id)
         if gate is not None:
             gate.offers_smtputf8 = offered
+            if not gate.proven:
+                gate.proven = True
+                self.wake()
 
     def may_offer_smtputf8(self, from_address: str, allowed: frozenset[str]) -> bool:
         """Say whether any account that may be used offers SMTPUTF8, or was not asked yet."""
@@ -394,10 +401,13 @@ class Roster:
 
     def _note_replaced(self) -> None:
         self._was_replaced = True
+        self._refresh_now.set()
 
     async def _follow(self) -> None:
+        forgotten_at = -FORGET_INTERVAL
         while True:
-            await self._clock.sleep(REFRESH_INTERVAL)
+            await self._clock.wait(self._refresh_now, REFRESH_INTERVAL)
+            self._refresh_now.clear()
             now = self._clock.now()
             for gate in self._gates:
                 transition = gate.circuit.expire_probe(now)
@@ -406,6 +416,9 @@ class Roster:
                 self._gates.show(gate)
             try:
                 await self.refresh()
+                if self._clock.monotonic() - forgotten_at >= FORGET_INTERVAL:
+                    await self._database.write(forget_usage, now=now)
+                    forgotten_at = self._clock.monotonic()
             except DatabaseUnavailable as error:
                 log.warning("accounts cannot be read", error=str(error))
             except Exception:
