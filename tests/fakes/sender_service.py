@@ -1,0 +1,144 @@
+"""The whole sender in this process: real channel, real database, real SMTP; only the time is the test's.
+
+async with sender_service(tmp_path, clock) as sender:
+    await sender.add_account(server.port)
+    await sender.send("ada@example.org", "bob@example.org")
+    assert await sender.states() == {"ada@example.org": "SENT", "bob@example.org": "SENT"}
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import services.sender
+from mailer.client import connect
+from mailer.clock import Clock, SystemClock
+from mailer.database import Database, Migrations
+from mailer.metrics import new_registry
+from mailer.secrets import SealingKey, Secret
+from mailer.server import GrpcServer
+from mailer.service import ServiceProcess
+from mailer.v1 import sender_pb2, sender_pb2_grpc
+from services.sender.__main__ import build
+from services.sender.config import SenderSettings
+from tests.fakes.clock import FakeClock
+
+MIGRATIONS = Migrations("sender", Path(services.sender.__file__).parent / "migrations")
+KEY = SealingKey.generate().to_text()
+CONTENT = sender_pb2.MessageContent(
+    from_address=sender_pb2.Mailbox(address="news@sender.example", display_name="News"),
+    subject="For {{ name|default('you') }}",
+    text="Hello {{ name|default('you') }}",
+)
+PATIENCE = 20.0
+
+
+@dataclass(slots=True)
+class SenderService:
+    """What a test talks to, and what it looks into."""
+
+    stub: "sender_pb2_grpc.SenderAsyncStub"
+    database: Database
+    clock: Clock
+    _numbers: "count[int]" = field(default_factory=lambda: count(1))
+
+    async def add_account(self, port: int, name: str = "main", **more: Any) -> str:
+        """Add an account at a port of this machine; return its id."""
+        account = sender_pb2.Account(
+            **{"name": name, "host": "127.0.0.1", "port": port, "tls_mode": sender_pb2.TLS_MODE_NONE} | more
+        )
+        request = sender_pb2.CreateAccountRequest(request_id=f"account-{name}", account=account)
+        return (await self.stub.CreateAccount(request, timeout=5)).account.account_id
+
+    async def account(self, account_id: str) -> sender_pb2.Account:
+        """Return an account as it is now."""
+        request = sender_pb2.GetAccountRequest(account_id=account_id)
+        return (await self.stub.GetAccount(request, timeout=5)).account
+
+    async def send(self, *addresses: str, run_id: str = "run", **more: Any) -> sender_pb2.SendBatchResponse:
+        """Send one batch of a run to these addresses."""
+        request = sender_pb2.SendBatchRequest(
+            **{
+                "request_id": f"batch-{next(self._numbers)}",
+                "run_id": run_id,
+                "content": CONTENT,
+                "recipients": [sender_pb2.Recipient(address=address) for address in addresses],
+            }
+            | more
+        )
+        return await self.stub.SendBatch(request, timeout=5)
+
+    async def deliveries(self, run_id: str = "run") -> dict[str, sender_pb2.Delivery]:
+        """Return the deliveries of a run by address."""
+        request = sender_pb2.ListDeliveriesRequest(run_id=run_id, page_size=1000)
+        found = await self.stub.ListDeliveries(request, timeout=5)
+        return {one.address: one for one in found.deliveries}
+
+    async def states(self, run_id: str = "run") -> dict[str, str]:
+        """Return where each delivery of a run stands, by address."""
+        return {
+            address: sender_pb2.DeliveryState.Name(one.state).removeprefix("DELIVERY_STATE_")
+            for address, one in (await self.deliveries(run_id)).items()
+        }
+
+    async def run(self, run_id: str = "run") -> sender_pb2.Run:
+        """Return a run."""
+        return (await self.stub.GetRun(sender_pb2.GetRunRequest(run_id=run_id), timeout=5)).run
+
+    async def until(self, condition: Callable[[sender_pb2.Run], bool], run_id: str = "run") -> sender_pb2.Run:
+        """Return the run once the condition holds; fails after a while, telling how the run stood."""
+        run = await self.run(run_id)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not condition(run):
+                    await self.tick()
+                    run = await self.run(run_id)
+        except TimeoutError:
+            raise AssertionError(f"it never came to that; the run stands at {run}") from None
+        return run
+
+    async def done(self, run_id: str = "run") -> sender_pb2.Run:
+        """Return the run once all its deliveries are final."""
+        return await self.until(lambda run: run.state == sender_pb2.Run.STATE_DONE, run_id)
+
+    async def tick(self) -> None:
+        """Let other threads and the network have a moment; for the sender a little time passes, too."""
+        await asyncio.sleep(0.01)
+        if isinstance(self.clock, FakeClock):
+            await self.clock.advance(0.1)
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass for the sender."""
+        assert isinstance(self.clock, FakeClock)
+        await self.clock.advance(seconds)
+
+
+@asynccontextmanager
+async def sender_service(folder: Path, clock: Clock | None = None, **settings: Any) -> AsyncIterator[SenderService]:
+    """Run a sender over the database in the folder, made when it is not there."""
+    clock = clock or SystemClock()
+    known = SenderSettings(data_dir=folder, sealing_key=Secret(KEY), stop_grace="1s", **settings)
+    database = await Database.open(f"sqlite:///{folder}/mailer.db", clock=clock, migrations=[MIGRATIONS])
+    registry = new_registry()
+    server = GrpcServer(
+        [sender_pb2.DESCRIPTOR.services_by_name["Sender"]],
+        host="127.0.0.1",
+        port=0,
+        clock=SystemClock(),
+        registry=registry,
+        drain_seconds=1,
+    )
+    try:
+        async with build(ServiceProcess(known, clock, server, registry, database)):
+            await server.start()
+            try:
+                async with connect(f"127.0.0.1:{server.port}") as channel:
+                    yield SenderService(sender_pb2_grpc.SenderStub(channel), database, clock)
+            finally:
+                await server.stop()
+    finally:
+        await database.close()
