@@ -1,18 +1,32 @@
-"""A live database, a store beside it, and what works on them."""
+"""A live database, a store beside it, what works on them, and the service on a real channel."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from mailer.clock import SystemClock
+from mailer.client import connect
+from mailer.clock import Clock, SystemClock
+from mailer.server import GrpcServer
+from mailer.v1 import backup_pb2_grpc
+from services.backup.__main__ import SERVICE
 from services.backup.create import Creator, Wish
 from services.backup.job import Job
+from services.backup.keeper import Keeper
+from services.backup.metrics import BackupMetrics
 from services.backup.restore import Restorer
+from services.backup.servicer import BackupServicer
 from services.backup.snapshot import Snapshot, Trigger
 from services.backup.stage import Stages
+from services.backup.ticker import Ticker
 from services.backup.vault import Vault
 from tests.integration.backup.mailing import MIGRATIONS, create_database
+
+if TYPE_CHECKING:
+    from mailer.v1.backup_pb2_grpc import BackupAsyncStub
 
 
 @pytest.fixture
@@ -52,6 +66,56 @@ def take(creator: Creator, job: Job) -> Callable[[], Snapshot]:
 @pytest.fixture
 def restorer(vault: Vault, live: Path) -> Restorer:
     """Return what restores snapshots into the live database."""
+    return make_restorer(vault, live)
+
+
+def make_restorer(vault: Vault, live: Path, *, clock: Clock | None = None, lock_limit: float = 30) -> Restorer:
+    """Return what restores snapshots of a store into a database."""
     return Restorer(
-        vault=vault, live=live, stages=Stages(vault, MIGRATIONS), clock=SystemClock(), lock_limit_seconds=30
+        vault=vault,
+        live=live,
+        stages=Stages(vault, MIGRATIONS),
+        clock=clock or SystemClock(),
+        lock_limit_seconds=lock_limit,
     )
+
+
+@dataclass
+class Service:
+    """The service at work: its parts, and a client."""
+
+    keeper: Keeper
+    ticker: Ticker
+    client: "BackupAsyncStub"
+    registry: CollectorRegistry
+
+
+@pytest.fixture
+async def service(vault: Vault, live: Path, creator: Creator, restorer: Restorer) -> AsyncIterator[Service]:
+    """Return the service on a real channel. Its schedule is not running: tests that need it start it."""
+    clock, registry = SystemClock(), CollectorRegistry()
+    keeper = Keeper(
+        vault=vault,
+        creator=creator,
+        restorer=restorer,
+        stages=Stages(vault, MIGRATIONS),
+        clock=clock,
+        metrics=BackupMetrics(registry),
+        limit_seconds=60,
+    )
+    await keeper.open()
+    ticker = Ticker(
+        "snapshot",
+        clock=clock,
+        schedule=lambda: keeper.settings.schedule,
+        done_until=keeper.done_until,
+        action=keeper.take_scheduled,
+    )
+    keeper.on_settings_change(ticker.wake)
+    server = GrpcServer([SERVICE], host="127.0.0.1", port=0, clock=clock, registry=registry, drain_seconds=1)
+    BackupServicer(keeper=keeper, ticker=ticker, clock=clock).add_to(server.grpc)
+    await server.start()
+    channel = connect(f"127.0.0.1:{server.port}")
+    yield Service(keeper, ticker, backup_pb2_grpc.BackupStub(channel), registry)
+    await channel.close()
+    await server.stop()

@@ -1,0 +1,170 @@
+"""Snapshots: what is in them, what is refused, and what is left behind."""
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from mailer.clock import SystemClock
+from mailer.errors import DataLoss, FailedPrecondition, MailerError
+from services.backup.create import Creator, Wish
+from services.backup.job import Job, Phase, Progress
+from services.backup.pack import unpack
+from services.backup.snapshot import Snapshot, State, Trigger
+from services.backup.vault import Vault
+from services.backup.verify import verify
+from tests.integration.backup.mailing import add_run, change, opened, rows
+
+Take = Callable[[], Snapshot]
+WISH = Wish(trigger=Trigger.MANUAL)
+
+
+def test_the_store_is_for_its_owner_only(vault: Vault, take: Take) -> None:
+    take()
+    assert vault.directory.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in vault.directory.iterdir() if path.is_file()} == {0o600}
+
+
+def test_rows_that_are_only_in_the_journal_are_in_the_snapshot(
+    vault: Vault, live: Path, take: Take, job: Job, tmp_path: Path
+) -> None:
+    with opened(live) as connection:
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("INSERT INTO suppressions VALUES ('ada@x', '', 0)")
+        snapshot = take()
+    unpack(vault.packed_path(snapshot), snapshot, tmp_path / "copy.db", job)
+    assert rows(tmp_path / "copy.db", "SELECT address FROM suppressions") == [("ada@x",)]
+
+
+def test_a_snapshot_unpacks_to_a_plain_sqlite_file(vault: Vault, take: Take, job: Job, tmp_path: Path) -> None:
+    snapshot = take()
+    unpack(vault.packed_path(snapshot), snapshot, tmp_path / "copy.db", job)
+    with sqlite3.connect(tmp_path / "copy.db") as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA application_id").fetchone() == (0x4D41494C,)
+
+
+def test_a_database_without_tables_of_ours_makes_no_snapshot(vault: Vault, tmp_path: Path, job: Job) -> None:
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    with pytest.raises(FailedPrecondition, match="no tables"):
+        Creator(vault=vault, live=empty, clock=SystemClock()).create(WISH, job)
+    assert vault.snapshots() == []
+
+
+def test_broken_references_make_no_snapshot(live: Path, vault: Vault, take: Take) -> None:
+    add_run(live, "run")
+    with sqlite3.connect(live) as connection:
+        connection.execute("DELETE FROM campaigns")
+    with pytest.raises(DataLoss, match="refers to a row"):
+        take()
+    assert vault.snapshots() == []
+
+
+def test_a_full_disk_is_said_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch, vault: Vault, take: Take
+) -> None:
+    usage = shutil.disk_usage(vault.directory)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(FailedPrecondition, match="Not enough space"):
+        take()
+    assert list((vault.directory / "work").iterdir()) == []
+
+
+@pytest.mark.parametrize("phase", list(Phase)[:4])
+def test_a_stopped_create_leaves_nothing(vault: Vault, creator: Creator, phase: Phase) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.phase is phase:
+            job.stop()
+
+    job = Job(SystemClock(), limit_seconds=60, report=stop)
+    with pytest.raises(MailerError, match="stopping"):
+        creator.create(WISH, job)
+    assert list((vault.directory / "work").iterdir()) == []
+    assert list(vault.directory.glob("mailer_*")) == []
+
+
+def test_a_create_that_takes_too_long_ends(vault: Vault, creator: Creator) -> None:
+    with pytest.raises(MailerError, match="Not finished within"):
+        creator.create(WISH, Job(SystemClock(), limit_seconds=0))
+    assert vault.snapshots() == []
+
+
+def test_no_flipped_bit_in_a_packed_copy_goes_unseen(vault: Vault, take: Take, job: Job, tmp_path: Path) -> None:
+    snapshot = take()
+    packed = vault.packed_path(snapshot)
+    whole, random = packed.read_bytes(), Random(4)
+    refused = 0
+    for _ in range(300):
+        bit = random.randrange(len(whole) * 8)
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        packed.write_bytes(data)
+        with pytest.raises(DataLoss):
+            unpack(packed, snapshot, tmp_path / "copy.db", job)
+        refused += 1
+    assert refused == 300
+
+
+@pytest.mark.parametrize("change_data", [lambda data: data[:-1], lambda data: data + b"x", lambda data: b""])
+def test_a_cut_or_grown_copy_is_damaged(
+    vault: Vault, take: Take, job: Job, change_data: Callable[[bytes], bytes]
+) -> None:
+    snapshot = take()
+    packed = vault.packed_path(snapshot)
+    packed.write_bytes(change_data(packed.read_bytes()))
+    assert vault.get(snapshot.snapshot_id).state is State.DAMAGED
+    assert verify(vault, snapshot, job, now=SystemClock().now()).state is State.DAMAGED
+
+
+def test_a_lost_copy_is_damaged(vault: Vault, take: Take, job: Job) -> None:
+    snapshot = take()
+    vault.packed_path(snapshot).unlink()
+    assert vault.get(snapshot.snapshot_id).damage == "the packed copy is missing"
+
+
+def test_a_copy_that_is_put_back_is_good_after_a_verify(vault: Vault, take: Take, job: Job) -> None:
+    snapshot = take()
+    packed = vault.packed_path(snapshot)
+    data = packed.read_bytes()
+    packed.write_bytes(data[:-1])
+    verify(vault, snapshot, job, now=SystemClock().now())
+    packed.write_bytes(data)
+    verify(vault, vault.get(snapshot.snapshot_id), job, now=SystemClock().now())
+    assert vault.get(snapshot.snapshot_id).state is State.OK
+
+
+def test_a_verify_does_not_bring_a_removed_snapshot_back(vault: Vault, take: Take, job: Job) -> None:
+    snapshot = take()
+    vault.remove(snapshot.snapshot_id)
+    assert vault.record(replace(snapshot, note="changed")) is False
+    assert vault.snapshots() == []
+
+
+def test_half_a_publication_is_no_snapshot_and_is_swept(vault: Vault, take: Take) -> None:
+    good = take()
+    orphan = vault.directory / "mailer_20260101T000000Z-0a1b2c3d.db.zst"
+    orphan.write_bytes(b"x")
+    (vault.directory / "work" / "copy-1234").write_bytes(b"x")
+    (vault.directory / "notes.txt").write_text("mine")
+    assert [one.snapshot_id for one in vault.snapshots()] == [good.snapshot_id]
+    Vault(vault.directory).open()
+    assert not orphan.exists()
+    assert list((vault.directory / "work").iterdir()) == []
+    assert (vault.directory / "notes.txt").exists()
+
+
+def test_a_second_process_does_not_sweep_what_is_at_work(vault: Vault) -> None:
+    with vault.exclusive():
+        (vault.directory / "work" / "copy-1234").write_bytes(b"x")
+        Vault(vault.directory).open()
+        assert (vault.directory / "work" / "copy-1234").exists()
+
+
+def test_a_copy_says_how_long_writers_waited(live: Path, take: Take) -> None:
+    change(live, "INSERT INTO suppressions VALUES ('ada@x', '', 0)")
+    assert 0 <= take().writer_wait_seconds < 5
