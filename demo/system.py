@@ -61,17 +61,17 @@ class System:
         return self.directory / "logs" / f"{name}.log"
 
     @property
-    def scheduler(self) -> scheduler_pb2_grpc.SchedulerAsyncStub:
+    def scheduler(self) -> "scheduler_pb2_grpc.SchedulerAsyncStub":
         """Return a client of the scheduler."""
         return scheduler_pb2_grpc.SchedulerStub(self._channels["scheduler"])
 
     @property
-    def sender(self) -> sender_pb2_grpc.SenderAsyncStub:
+    def sender(self) -> "sender_pb2_grpc.SenderAsyncStub":
         """Return a client of the sender."""
         return sender_pb2_grpc.SenderStub(self._channels["sender"])
 
     @property
-    def backup(self) -> backup_pb2_grpc.BackupAsyncStub:
+    def backup(self) -> "backup_pb2_grpc.BackupAsyncStub":
         """Return a client of the backup service."""
         return backup_pb2_grpc.BackupStub(self._channels["backup"])
 
