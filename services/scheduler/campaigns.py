@@ -1,11 +1,11 @@
 """Campaigns in SQL: what goes to whom and when, and where it stands."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 
 from mailer.errors import FailedPrecondition, NotFound
 from services.scheduler import templates
@@ -98,16 +98,17 @@ def source_of(connection: Connection, campaign: Campaign) -> Source:
 
 
 def page(
-    connection: Connection, states: Collection[CampaignState], after: Sequence[Any] | None, limit: int
-) -> list[Campaign]:
+    connection: Connection, states: Collection[CampaignState], after: tuple[datetime, str] | None, limit: int
+) -> Iterator[Campaign]:
     """Return campaigns, newest first, in one of the states (none: in any)."""
-    order = (campaigns.c.create_time, campaigns.c.campaign_id)
-    query = select(campaigns).order_by(*(column.desc() for column in order)).limit(limit)
+    created, campaign_id = campaigns.c.create_time, campaigns.c.campaign_id
+    query = select(campaigns).order_by(created.desc(), campaign_id.desc()).limit(limit)
     if states:
         query = query.where(campaigns.c.state.in_(list(states)))
     if after is not None:
-        query = query.where(tuple_(*order) < tuple_(*after))
-    return [_campaign(row) for row in connection.execute(query)]
+        instant, last_id = after
+        query = query.where(created <= instant, or_(created < instant, campaign_id < last_id))
+    return map(_campaign, connection.execute(query))
 
 
 def create(connection: Connection, campaign: Campaign) -> None:
@@ -209,9 +210,3 @@ def _campaign(row: Row[Any]) -> Campaign:
         create_time=row.create_time,
         update_time=row.update_time,
     )
-
-
-def required_of_all(connection: Connection, found: Iterable[Campaign]) -> dict[str, tuple[str, ...]]:
-    """Return the variables that the templates of these campaigns need, by template id."""
-    wanted = {campaign.template_id for campaign in found if campaign.template_id}
-    return templates.required_of(connection, wanted)

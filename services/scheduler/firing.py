@@ -49,13 +49,13 @@ def fire(connection: Connection, campaign_id: str, now: datetime, limits: BatchL
     run = runs.find(connection, run_id_of(campaign_id, slot))
     if run is None:
         try:
-            run = _new_run(connection, campaign, slot, now, limits)
+            run, content = _new_run(connection, campaign, slot, now, limits)
         except FailedPrecondition as gone:
             campaigns.set_state(connection, campaign_id, CampaignState.PAUSED, reason=gone.message, now=now)
             return None
         if schedule.is_missed(slot, now):
             run = missed(run, slot)
-        runs.create(connection, run)
+        runs.create(connection, run, content)
     campaigns.store(
         connection,
         replace(
@@ -73,9 +73,9 @@ def fire(connection: Connection, campaign_id: str, now: datetime, limits: BatchL
 def begin_missed(connection: Connection, run: Run, now: datetime, limits: BatchLimits) -> Run:
     """Start a run that was missed: now, under its own slot, with the content and recipients of today."""
     campaign = campaigns.existing(connection, run.campaign_id)
-    fresh = _new_run(connection, campaign, run.slot_time, now, limits)
+    fresh, content = _new_run(connection, campaign, run.slot_time, now, limits)
     fresh = replace(fresh, revision=run.revision + 1)
-    runs.store(connection, fresh)
+    runs.replace(connection, fresh, content)
     return fresh
 
 
@@ -87,16 +87,17 @@ def missed(run: Run, slot: datetime) -> Run:
     return replace(run, state=RunState.MISSED, state_reason=reason, start_time=None)
 
 
-def _new_run(connection: Connection, campaign: Campaign, slot: datetime, now: datetime, limits: BatchLimits) -> Run:
+def _new_run(
+    connection: Connection, campaign: Campaign, slot: datetime, now: datetime, limits: BatchLimits
+) -> tuple[Run, bytes]:
     source = campaigns.source_of(connection, campaign)
     room = _MOST_MESSAGE_BYTES - len(source.content) - len(campaign.options)
-    return Run(
+    run = Run(
         run_id=run_id_of(campaign.campaign_id, slot),
         campaign_id=campaign.campaign_id,
         slot_time=slot,
         state=RunState.DISPATCHING,
         state_reason="",
-        content=source.content,
         options=campaign.options,
         batch_count_limit=limits.count,
         batch_byte_limit=max(_LEAST_BATCH_BYTES, min(limits.bytes, room)),
@@ -112,3 +113,4 @@ def _new_run(connection: Connection, campaign: Campaign, slot: datetime, now: da
         start_time=now,
         end_time=None,
     )
+    return run, source.content

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select
+from sqlalchemy import Connection, Row, Select, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from services.scheduler import campaigns
 from services.scheduler.campaign_states import Action
 from services.scheduler.tables import recipients
 
-_INSERT_OR_LEAVE = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +112,10 @@ def remove_some(connection: Connection, campaign_id: str, *, limit: int = 5000) 
 
 
 def _insert(connection: Connection, campaign_id: str, position: int, group: Sequence[NewRecipient]) -> int:
-    statement = _INSERT_OR_LEAVE[connection.dialect.name](recipients).on_conflict_do_nothing(
+    statement = _INSERTS[connection.dialect.name](recipients).on_conflict_do_nothing(
         index_elements=["campaign_id", "canonical"]
     )
-    return connection.execute(statement, list(_rows(campaign_id, position, group))).rowcount
+    return int(connection.execute(statement, list(_rows(campaign_id, position, group))).rowcount)
 
 
 def _rows(campaign_id: str, position: int, group: Sequence[NewRecipient]) -> Iterator[dict[str, Any]]:
@@ -130,7 +130,9 @@ def _rows(campaign_id: str, position: int, group: Sequence[NewRecipient]) -> Ite
         }
 
 
-_QUERY = select(recipients.c.position, recipients.c.address, recipients.c.display_name, recipients.c.variables)
+_QUERY: Select[Any] = select(
+    recipients.c.position, recipients.c.address, recipients.c.display_name, recipients.c.variables
+)
 
 
 def _recipient(row: Row[Any]) -> Recipient:

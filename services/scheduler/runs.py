@@ -5,12 +5,12 @@ revision it has read: what it learnt before the decision changes nothing after i
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import Connection, Row, delete, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, delete, insert, or_, select, update
 
 from services.scheduler.campaign_states import RunState
 from services.scheduler.tables import IS_OPEN, runs
@@ -23,14 +23,13 @@ _RESTING = (RunState.HELD, RunState.MISSED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run as it is stored."""
+    """A run as it is stored, but for its content: that is large and read where it is sent."""
 
     run_id: str
     campaign_id: str
     slot_time: datetime
     state: RunState
     state_reason: str
-    content: bytes
     options: bytes
     batch_count_limit: int
     batch_byte_limit: int
@@ -59,27 +58,24 @@ def run_id_of(campaign_id: str, slot_time: datetime) -> str:
 
 def find(connection: Connection, run_id: str) -> Run | None:
     """Return the run, or None."""
-    row = connection.execute(select(runs).where(runs.c.run_id == run_id)).one_or_none()
+    row = connection.execute(_QUERY.where(runs.c.run_id == run_id)).one_or_none()
     return None if row is None else _run(row)
 
 
 def find_all(connection: Connection, run_ids: Sequence[str]) -> dict[str, Run]:
     """Return the runs that exist, by id."""
-    found = connection.execute(select(runs).where(runs.c.run_id.in_(list(run_ids))))
+    found = connection.execute(_QUERY.where(runs.c.run_id.in_(list(run_ids))))
     return {row.run_id: _run(row) for row in found}
 
 
-def page(connection: Connection, campaign_id: str, after: Sequence[Any] | None, limit: int) -> list[Run]:
+def page(connection: Connection, campaign_id: str, after: tuple[datetime, str] | None, limit: int) -> list[Run]:
     """Return the runs of a campaign, newest slot first."""
-    order = (runs.c.slot_time, runs.c.run_id)
-    query = (
-        select(runs)
-        .where(runs.c.campaign_id == campaign_id)
-        .order_by(*(column.desc() for column in order))
-        .limit(limit)
-    )
+    slot, run_id = runs.c.slot_time, runs.c.run_id
+    query = _QUERY.where(runs.c.campaign_id == campaign_id)
+    query = query.order_by(slot.desc(), run_id.desc()).limit(limit)
     if after is not None:
-        query = query.where(tuple_(*order) < tuple_(*after))
+        instant, last_id = after
+        query = query.where(slot <= instant, or_(slot < instant, run_id < last_id))
     return [_run(row) for row in connection.execute(query)]
 
 
@@ -89,14 +85,20 @@ def at_work(connection: Connection) -> dict[str, int]:
     return {row.run_id: row.revision for row in connection.execute(query)}
 
 
-def create(connection: Connection, run: Run) -> None:
-    """Store a new run."""
-    connection.execute(insert(runs).values(**_values(run)))
+def content_of(connection: Connection, run_id: str) -> bytes:
+    """Return what a run sends: serialized MessageContent."""
+    return bytes(connection.execute(select(runs.c.content).where(runs.c.run_id == run_id)).scalar_one())
 
 
-def store(connection: Connection, run: Run) -> None:
-    """Store a changed run, read in the same transaction."""
-    connection.execute(update(runs).where(runs.c.run_id == run.run_id).values(**_values(run)))
+def create(connection: Connection, run: Run, content: bytes) -> None:
+    """Store a new run with what it sends."""
+    connection.execute(insert(runs).values(**asdict(run), content=content))
+
+
+def replace(connection: Connection, run: Run, content: bytes) -> None:
+    """Store a run begun anew, read in the same transaction, with what it sends now."""
+    query = update(runs).where(runs.c.run_id == run.run_id)
+    connection.execute(query.values(**asdict(run), content=content))
 
 
 def decide(connection: Connection, run: Run, state: RunState, *, wanted: str, reason: str = "") -> None:
@@ -120,7 +122,7 @@ def mark_told(connection: Connection, run: Run, told: str) -> bool:
     return _change(connection, run, told=told)
 
 
-def advance(connection: Connection, run: Run, *, cursor: int, dispatched: int, rejected: int) -> bool:
+def advance(connection: Connection, run: Run, *, cursor: int, dispatched: int, rejected: int, last: bool) -> bool:
     """Move the cursor after the sender's answer; False when it was moved or decided about meanwhile."""
     changed = connection.execute(
         update(runs)
@@ -130,6 +132,8 @@ def advance(connection: Connection, run: Run, *, cursor: int, dispatched: int, r
             dispatched_count=runs.c.dispatched_count + dispatched,
             rejected_count=runs.c.rejected_count + rejected,
             state_reason="",
+            handed_over=last,
+            state=RunState.SENDING if last else RunState.DISPATCHING,
         )
     )
     return changed.rowcount == 1
@@ -176,15 +180,13 @@ def _change(connection: Connection, run: Run, **values: Any) -> bool:
     return changed.rowcount == 1
 
 
-def _values(run: Run) -> dict[str, Any]:
-    return {column.name: getattr(run, column.name) for column in runs.columns}
+_QUERY: Select[Any] = select(*(column for column in runs.columns if column.name != "content"))
 
 
 def _run(row: Row[Any]) -> Run:
     values = {
         **row._mapping,
         "state": RunState(row.state),
-        "content": bytes(row.content),
         "options": bytes(row.options),
         "counts": bytes(row.counts),
     }

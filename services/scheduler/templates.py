@@ -1,7 +1,7 @@
 """Templates in SQL."""
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -34,19 +34,18 @@ def existing(connection: Connection, template_id: str) -> Template:
     return _template(row)
 
 
-def page(connection: Connection, after: Sequence[Any] | None, limit: int) -> list[Template]:
+def page(connection: Connection, after: tuple[str, str] | None, limit: int) -> Iterator[Template]:
     """Return templates by name, then by id."""
     query = select(templates).order_by(templates.c.name, templates.c.template_id).limit(limit)
     if after is not None:
         query = query.where(tuple_(templates.c.name, templates.c.template_id) > tuple_(*after))
-    return [_template(row) for row in connection.execute(query)]
+    return map(_template, connection.execute(query))
 
 
-def required_of(connection: Connection, template_ids: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """Return the variables that each of these templates needs, by id."""
-    query = select(templates.c.template_id, templates.c.required_variables)
-    found = connection.execute(query.where(templates.c.template_id.in_(list(template_ids))))
-    return {row.template_id: load_names(row.required_variables) for row in found}
+def required_of(connection: Connection, template_id: str) -> tuple[str, ...]:
+    """Return the variables that the template needs; none when it is gone."""
+    query = select(templates.c.required_variables).where(templates.c.template_id == template_id)
+    return load_names(connection.execute(query).scalar_one_or_none() or "[]")
 
 
 def create(connection: Connection, template: Template) -> None:

@@ -1,0 +1,81 @@
+"""The loop that fires what is due: it sleeps until the next due instant, and looks now and then all the same."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from mailer.clock import Clock
+from mailer.database import Database, DatabaseUnavailable
+from mailer.log import get_logger
+from services.scheduler import campaigns, firing
+from services.scheduler.campaign_states import RunState
+from services.scheduler.firing import BatchLimits, Fired
+from services.scheduler.metrics import SchedulerMetrics
+
+log = get_logger(__name__)
+
+
+class Ticker:
+    """Fires campaigns. `wake` it when a schedule changed; schedules changed elsewhere are seen at the next poll."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        metrics: SchedulerMetrics,
+        *,
+        limits: BatchLimits,
+        poll_seconds: float,
+        on_fired: Callable[[Fired], Awaitable[None]],
+    ) -> None:
+        """Take what firing needs; `on_fired` hears of each run at once."""
+        self._database = database
+        self._clock = clock
+        self._metrics = metrics
+        self._limits = limits
+        self._poll_seconds = poll_seconds
+        self._on_fired = on_fired
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look at once."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Fire what is due, for ever."""
+        while True:
+            self._woken.clear()
+            try:
+                pause = await self.tick()
+            except DatabaseUnavailable as error:
+                log.warning("what is due cannot be read", reason=error.message)
+                pause = self._poll_seconds
+            except Exception:
+                log.exception("a firing failed with a bug of ours; it is tried again")
+                pause = self._poll_seconds
+            await self._clock.wait(self._woken, pause)
+
+    async def tick(self) -> float:
+        """Fire what is due now; returns the seconds until the next look."""
+        due = await self._database.read(campaigns.due, self._clock.now())
+        for campaign_id in due:
+            fired = await self._database.write(firing.fire, campaign_id, self._clock.now(), self._limits)
+            if fired is not None:
+                self._tell(fired)
+                await self._on_fired(fired)
+        next_due = await self._database.read(campaigns.next_due)
+        if next_due is None:
+            return self._poll_seconds
+        seconds = (next_due - self._clock.now()).total_seconds()
+        return min(max(seconds, 0.0), self._poll_seconds)
+
+    def _tell(self, fired: Fired) -> None:
+        self._metrics.runs_started.labels(fired.state).inc()
+        late = (self._clock.now() - fired.slot_time).total_seconds()
+        say = log.warning if fired.state is RunState.MISSED else log.info
+        say(
+            "a campaign was due",
+            campaign_id=fired.campaign_id,
+            run_id=fired.run_id,
+            state=fired.state,
+            late_seconds=round(late, 3),
+        )
