@@ -157,6 +157,24 @@ def test_stragglers_from_before_the_opening_change_nothing() -> None:
     assert made.failure_count == 0
 
 
+def test_a_straggler_does_not_answer_for_the_probe() -> None:
+    made = circuit()
+    old = made.generation
+    fail(made, 5)
+    now = due(made)
+    made.begin_probe(now)
+    assert made.succeed(old, now) is None
+    assert made.release_probe(old) is None
+    assert made.phase(now) is Phase.HALF_OPEN
+
+
+def test_there_is_no_second_probe_before_the_first_is_given_up() -> None:
+    made = open_circuit()
+    now = due(made)
+    made.begin_probe(now)
+    assert not made.may_probe(now + 2 * PROBE_DEADLINE)
+
+
 def test_connections_come_back_one_two_four() -> None:
     made = open_circuit()
     now = due(made)

@@ -72,8 +72,9 @@ def test_the_reason_names_the_cap_that_lasts_longest() -> None:
     assert reached.reason == "1 per hour reached"
 
 
-def test_a_message_on_its_way_counts_and_is_forgotten_when_it_came_to_nothing() -> None:
-    usage = Usage(Caps(per_second_count=1, per_minute_count=1, per_hour_count=1, per_day_count=1))
+@pytest.mark.parametrize("cap", ["per_second_count", "per_minute_count", "per_hour_count", "per_day_count"])
+def test_a_message_on_its_way_counts_and_is_forgotten_when_it_came_to_nothing(cap: str) -> None:
+    usage = Usage(Caps(**{cap: 1}))
     usage.take(START)
     assert not usage.has_room(START)
     usage.give_back(START)
@@ -96,7 +97,7 @@ def test_what_other_processes_send_is_seen_at_the_next_reading() -> None:
     usage = Usage(Caps(per_hour_count=10))
     usage.begin_reading()
     usage.take_reading(stored((START, 6)))
-    assert send(usage, START, 100) == 4
+    assert send(usage, START, 1) == 1
     usage.begin_reading()
     usage.take_reading(stored((START, 10)))
     assert not usage.has_room(START)
