@@ -67,7 +67,7 @@ def _main(operation: str, live: str, directory: str, where: str, snapshot_id: st
         setattr(place, name, _die)
     if where.startswith("swap:"):
         _Dying.steps = int(where.removeprefix("swap:"))
-        restore.Swap = _Dying  # type: ignore[misc, attr-defined]
+        restore.Swap = _Dying  # type: ignore[attr-defined]
     swap._PAGES_AT_ONCE = 200  # so that there is a middle, also of a small database
     job = Job(SystemClock(), limit_seconds=60, report=_at(where))
     store = Vault(Path(directory))

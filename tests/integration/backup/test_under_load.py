@@ -124,3 +124,6 @@ def test_the_state_before_a_restore_holds_every_write_up_to_it(  # noqa: PLR0917
     after = [key for (key,) in rows(live, "SELECT log_key FROM send_logs ORDER BY id")]
     # What is live now is what was there before the restore, followed by what was written after it: no gap.
     assert set(after[: len(kept)]) == kept
+    for writer in ("w0", "w1"):
+        numbers = [int(key.partition("-")[2]) for key in after if key.startswith(writer)]
+        assert numbers == list(range(len(numbers)))
