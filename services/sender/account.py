@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from services.sender.breaker import CircuitPolicy, CircuitRecord
 from services.sender.caps import Caps
+from services.sender.circuit_record import CircuitPolicy, CircuitRecord
 
 DEFAULT_CONNECTION_COUNT = 5
 DEFAULT_WEIGHT = 1

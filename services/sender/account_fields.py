@@ -18,7 +18,7 @@ from services.sender.account import (
     Credential,
     TlsMode,
 )
-from services.sender.account_store import circuit_policy_from_bytes
+from services.sender.account_rows import circuit_policy_from_bytes
 from services.sender.caps import Caps
 from services.sender.options import check_retry_policy
 

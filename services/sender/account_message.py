@@ -5,8 +5,8 @@ from datetime import datetime
 from mailer.v1 import sender_pb2
 from mailer.wire import to_timestamp
 from services.sender.account import Account, CredentialKind, TlsMode
-from services.sender.account_store import circuit_policy_to_bytes
-from services.sender.breaker import CircuitRecord, Phase
+from services.sender.account_rows import circuit_policy_to_bytes
+from services.sender.circuit_record import CircuitRecord, Phase
 from services.sender.gate import Gate
 
 _Circuit = sender_pb2.Circuit

@@ -11,69 +11,15 @@ Pure: no I/O, and the time and the dice come from outside. Processes agree throu
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from random import Random
 
 import pybreaker
 
+from services.sender.circuit_record import CircuitPolicy, CircuitRecord, Phase, Transition
+
 JITTER = 0.2
 PROBE_DEADLINE = timedelta(minutes=2)
 RAMP_STEP = timedelta(seconds=1)
-
-
-class Phase(StrEnum):
-    """Where a circuit stands."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
-
-
-class Transition(StrEnum):
-    """What an outcome did to the circuit; whatever it is has to be stored."""
-
-    OPENED = "opened"
-    REOPENED = "reopened"
-    CLOSED = "closed"
-    PROBE_RELEASED = "probe_released"
-
-
-@dataclass(frozen=True, slots=True)
-class CircuitPolicy:
-    """When a circuit opens and how long it rests; None means the default."""
-
-    failure_count: int | None = None
-    rest: timedelta | None = None
-    max_rest: timedelta | None = None
-
-    @property
-    def failures_to_open(self) -> int:
-        """Return how many failures in a row open the circuit."""
-        return self.failure_count or 5
-
-    @property
-    def first_rest(self) -> timedelta:
-        """Return how long it rests at first, before jitter."""
-        return self.rest or timedelta(minutes=5)
-
-    @property
-    def longest_rest(self) -> timedelta:
-        """Return the longest rest, before jitter; never below the first."""
-        return max(self.max_rest or timedelta(minutes=30), self.first_rest)
-
-
-@dataclass(frozen=True, slots=True)
-class CircuitRecord:
-    """What is stored of a circuit, and all that another process needs to go on with it."""
-
-    open_until: datetime | None = None  # None while closed
-    rest: timedelta = timedelta()  # the present rest without jitter, doubled by each failed probe
-    failure_count: int = 0
-    last_failure: str = ""
-    opened_count: int = 0
-    closed_count: int = 0
-    probe_worker: str | None = None
-    probe_until: datetime | None = None
 
 
 @dataclass(slots=True)

@@ -7,12 +7,9 @@ stored behind them by the journal, in order; what others change is read again ev
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from random import Random
-
-from sqlalchemy import Connection
 
 from mailer.clock import Clock
 from mailer.database import Database, DatabaseUnavailable
@@ -20,13 +17,14 @@ from mailer.errors import NotFound
 from mailer.log import get_logger
 from services.sender import account_store
 from services.sender.account import Account
+from services.sender.account_changes import AccountChanges
 from services.sender.account_metrics import AccountMetrics
 from services.sender.account_usage import forget_usage
-from services.sender.breaker import Transition
-from services.sender.gate import Gate, spoken
+from services.sender.circuit_record import Transition
+from services.sender.gate import Gate
 from services.sender.gates import Gates
 from services.sender.guard import GuardTrip
-from services.sender.journal import Entry, Journal
+from services.sender.journal import Journal
 from services.sender.outlook import Outlook, no_candidate, outlook_of
 from services.sender.replies.verdict import Breaker, History
 
@@ -74,11 +72,11 @@ class Roster:
         self._database = database
         self._clock = clock
         self._worker_id = worker_id
-        self._metrics = metrics
         self._gates = Gates(
             database, clock, random, worker_id, metrics=metrics, on_stale_connections=on_stale_connections
         )
         self._journal = Journal(database, clock)
+        self._changes = AccountChanges(self._gates, self._journal, worker_id, metrics=metrics)
         self._served = 0.0  # the fair queue's time: the tag of the account chosen last
         self._room = asyncio.Event()
         self._waiter_count = 0
@@ -244,21 +242,20 @@ class Roster:
             gate.usage.give_back(admission.admitted_at)
         transition = self._feed(gate, admission.generation, effect, reason, now)
         if transition is not None:
-            self._store_transition(gate, transition, now)
+            self._changes.circuit(gate, transition, now)
         if remember is not None:
             gate.history.note(remember, admitted_at=admission.admitted_at, now=now)
         if accepted:
             gate.guard.accepted()
         trip = gate.guard.refused(refusal.delivery_key, refusal.domain) if refusal else None
         if rest_until is not None and rest_until > now:
-            self._rest(gate, rest_until, reason, now)
+            self._changes.rest(gate, rest_until, reason, now)
         if trip is not None:
-            self._hold(gate, trip.reason, now)
+            self._changes.hold(gate, trip.reason, now)
         elif hold_reason is not None and hold_for is not None:
-            self._gates.bar(gate, hold_for, hold_reason)
-            self._log(gate, "account is used no more for a From address", reason=hold_reason, sender=hold_for)
+            self._changes.bar(gate, hold_for, hold_reason)
         elif hold_reason is not None:
-            self._hold(gate, hold_reason, now)
+            self._changes.hold(gate, hold_reason, now)
         self.wake()
         return trip
 
@@ -333,64 +330,6 @@ class Roster:
             case Breaker.REST | Breaker.NONE:
                 return gate.circuit.release_probe(generation)
 
-    def _store_transition(self, gate: Gate, transition: Transition, now: datetime) -> None:
-        record, account_id = gate.circuit.record, gate.account.account_id
-        if transition is Transition.OPENED:
-            change = partial(account_store.store_opened, account_id=account_id, record=record, now=now)
-        else:
-            change = partial(
-                account_store.store_probed,
-                account_id=account_id,
-                record=record,
-                worker=self._worker_id,
-                now=now,
-            )
-        self._store(gate, change)
-        if transition is Transition.PROBE_RELEASED:
-            return
-        if self._metrics:
-            self._metrics.count_transition(gate.account.name, transition.value)
-        self._log(
-            gate,
-            f"circuit {transition.value}",
-            reason="the probe came through" if record.open_until is None else record.last_failure,
-            until=record.open_until and spoken(record.open_until),
-        )
-
-    def _rest(self, gate: Gate, until: datetime, reason: str, now: datetime) -> None:
-        present = gate.account.rests_until(now)
-        if present is not None and present >= until:
-            return
-        gate.account = replace(gate.account, rest_until=until, rest_reason=reason)
-        account_id = gate.account.account_id
-        self._store(
-            gate,
-            partial(account_store.rest, account_id=account_id, until=until, reason=reason, now=now),
-        )
-        self._log(gate, "account rests", reason=reason, until=spoken(until))
-
-    def _hold(self, gate: Gate, reason: str, now: datetime) -> None:
-        if gate.account.held:
-            return
-        gate.account = replace(gate.account, held=True, hold_reason=reason)
-        account_id = gate.account.account_id
-        self._store(gate, partial(account_store.hold, account_id=account_id, reason=reason, now=now))
-        self._log(gate, "account is held until a person releases it", reason=reason)
-
-    def _store(self, gate: Gate, change: Callable[[Connection], Account]) -> None:
-        gate.unsaved += 1
-
-        def stored(account: Account | None) -> None:
-            gate.unsaved -= 1
-            if account is not None:
-                self._gates.adopt(gate, account)
-
-        self._journal.add(Entry(gate.account.account_id, change, stored))
-        self._gates.show(gate)
-
-    def _log(self, gate: Gate, event: str, **details: object) -> None:
-        log.warning(event, account_id=gate.account.account_id, account=gate.account.name, **details)
-
     def _void(self, admission: Admission, gate: Gate | None) -> None:
         """Take back an admission that was never used."""
         if gate is not None:
@@ -412,7 +351,7 @@ class Roster:
             for gate in self._gates:
                 transition = gate.circuit.expire_probe(now)
                 if transition is not None:
-                    self._store_transition(gate, transition, now)
+                    self._changes.circuit(gate, transition, now)
                 self._gates.show(gate)
             try:
                 await self.refresh()

@@ -19,8 +19,9 @@ from mailer.database.identity import renew_incarnation
 from services.sender import account_store, book
 from services.sender.account import Account
 from services.sender.account_metrics import AccountMetrics
-from services.sender.breaker import PROBE_DEADLINE, CircuitPolicy, Phase
+from services.sender.breaker import PROBE_DEADLINE
 from services.sender.caps import Caps, minute_of
+from services.sender.circuit_record import CircuitPolicy, Phase
 from services.sender.replies import Breaker
 from services.sender.roster import Admission, Refusal, Roster
 from services.sender.tables import accounts

@@ -6,16 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from services.sender.breaker import (
-    JITTER,
-    PROBE_DEADLINE,
-    RAMP_STEP,
-    Circuit,
-    CircuitPolicy,
-    CircuitRecord,
-    Phase,
-    Transition,
-)
+from services.sender.breaker import JITTER, PROBE_DEADLINE, RAMP_STEP, Circuit
+from services.sender.circuit_record import CircuitPolicy, CircuitRecord, Phase, Transition
 from tests.fakes.clock import START
 
 MINUTE = timedelta(minutes=1)
