@@ -1,4 +1,4 @@
-"""Recipients as they come in over the wire: checked alike wherever they arrive, and their variables as Python values."""
+"""Recipients as they come in over the wire: checked alike wherever they arrive; their variables as Python values."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

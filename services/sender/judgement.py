@@ -94,7 +94,7 @@ _Course = tuple[DeliveryState, LogOutcome, Next, float, datetime | None]
 def _course(  # noqa: PLR0911 (one return per action is the plainest way to say it)
     job: Job, verdict: Verdict, policy: RetryPolicy, *, now: datetime, random: Random, is_elsewhere: bool
 ) -> _Course:
-    """Return the state, the outcome for the log, what comes next, after how many seconds, and the next attempt's time."""
+    """Return state, outcome for the log, what comes next and after how many seconds, and the next attempt's time."""
     again: _Course = (DeliveryState.CLAIMED, LogOutcome.REQUEUED, Next.AGAIN, 0.0, None)
     match verdict.action:
         case Action.SENT:

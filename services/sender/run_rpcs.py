@@ -53,8 +53,8 @@ class RunRpcs:
     ) -> None:
         """Take what the methods need.
 
-        `outlook_for(content_hash, options)` tells whether any account could take a run's messages now; `on_decided` hears
-        the id of every run that somebody decided about.
+        `outlook_for(content_hash, options)` tells whether any account could take a run's messages now; `on_decided`
+        hears the id of every run that somebody decided about.
         """
         self._database = database
         self._clock = clock

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,8 @@ class SenderService:
 
     async def add_account(self, port: int, name: str = "main", **more: Any) -> str:
         """Add an account at a port of this machine; return its id."""
-        account = sender_pb2.Account(
-            **{"name": name, "host": "127.0.0.1", "port": port, "tls_mode": sender_pb2.TLS_MODE_NONE} | more
-        )
+        usual: dict[str, Any] = {"host": "127.0.0.1", "port": port, "tls_mode": sender_pb2.TLS_MODE_NONE}
+        account = sender_pb2.Account(name=name, **usual | more)
         request = sender_pb2.CreateAccountRequest(request_id=f"account-{name}", account=account)
         return (await self.stub.CreateAccount(request, timeout=5)).account.account_id
 
@@ -61,15 +61,12 @@ class SenderService:
 
     async def send(self, *addresses: str, run_id: str = "run", **more: Any) -> sender_pb2.SendBatchResponse:
         """Send one batch of a run to these addresses."""
-        request = sender_pb2.SendBatchRequest(
-            **{
-                "request_id": f"batch-{next(self._numbers)}",
-                "run_id": run_id,
-                "content": CONTENT,
-                "recipients": [sender_pb2.Recipient(address=address) for address in addresses],
-            }
-            | more
-        )
+        usual: dict[str, Any] = {
+            "request_id": f"batch-{next(self._numbers)}",
+            "content": CONTENT,
+            "recipients": [sender_pb2.Recipient(address=address) for address in addresses],
+        }
+        request = sender_pb2.SendBatchRequest(run_id=run_id, **usual | more)
         return await self.stub.SendBatch(request, timeout=5)
 
     async def deliveries(self, run_id: str = "run") -> dict[str, sender_pb2.Delivery]:
@@ -121,7 +118,7 @@ class SenderService:
 async def sender_service(folder: Path, clock: Clock | None = None, **settings: Any) -> AsyncIterator[SenderService]:
     """Run a sender over the database in the folder, made when it is not there."""
     clock = clock or SystemClock()
-    known = SenderSettings(data_dir=folder, sealing_key=Secret(KEY), stop_grace="1s", **settings)
+    known = SenderSettings(data_dir=folder, sealing_key=Secret(KEY), stop_grace=timedelta(seconds=1), **settings)
     database = await Database.open(f"sqlite:///{folder}/mailer.db", clock=clock, migrations=[MIGRATIONS])
     registry = new_registry()
     server = GrpcServer(

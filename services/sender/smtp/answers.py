@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from services.sender.replies import Incident, Reply, Stage
 from services.sender.smtp.envelope import Envelope
 from services.sender.smtp.outcomes import RefusedRecipient
+from services.sender.smtp.wire import GO_ON
 
-GO_ON = 354
 CLOSING = 421
 _BAD_SEQUENCE = 503
 

@@ -143,27 +143,27 @@ class Conversation:
             return refusal
         wire = self._wire
         wire.stage = Stage.BODY
-        wire.expect(1)
-        if len(body) <= CHUNK_BYTES:
-            wire.write(body)
-            await wire.drain(self._timeouts.write)
-        else:
-            await self._write_in_pieces(body)
+        await self._write_in_pieces(body)
         if wire.has_reply or wire.end:
             return self._early(await wire.reply(self._timeouts.write))
         return ReadyForDot(self._refused)
 
     async def _write_in_pieces(self, body: bytes) -> None:
         """Write until the end, or until the server says something: it does not want the rest."""
-        view = memoryview(body)
-        for start in range(0, len(body), CHUNK_BYTES):
-            if self._wire.has_reply or not self._wire.write(view[start : start + CHUNK_BYTES]):
+        pieces = [body]
+        if len(body) > CHUNK_BYTES:
+            view = memoryview(body)
+            pieces = [view[start : start + CHUNK_BYTES] for start in range(0, len(body), CHUNK_BYTES)]
+        for piece in pieces:
+            await self._wire.hear()
+            if self._wire.has_reply or not self._wire.write(piece):
                 return
             await self._wire.drain(self._timeouts.write)
 
     async def _finish(self, next_envelope: Envelope | None) -> Outcome:
         if self.stage is not Stage.BODY:
             raise RuntimeError("no message waits for its dot")
+        await self._wire.hear()
         if self._wire.has_reply or self._wire.end:
             return self._early(await self._wire.reply(self._timeouts.write))
         return await self._write_dot(_DOT, next_envelope)
@@ -175,7 +175,9 @@ class Conversation:
         refusal = await self._open(envelope)
         if refusal:
             return refusal
-        self._wire.expect(1)
+        self._wire.stage = Stage.BODY
+        if self._wire.has_reply:
+            return self._early(await self._wire.reply(self._timeouts.write))
         return await self._write_dot(body + _DOT, next_envelope)
 
     async def _open(self, envelope: Envelope) -> NotAccepted | None:

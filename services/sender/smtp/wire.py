@@ -11,6 +11,11 @@ from typing import cast
 from services.sender.replies import Event, Reply, Stage
 from services.sender.smtp.reader import ReplyReader
 
+GO_ON = 354
+"""The reply that asks for the message."""
+
+_MOST_TURNS = 4  # through the layers of TLS; more would wait for a server that sends without end
+
 
 class Ended(Exception):
     """The connection is over, and no reply will come any more."""
@@ -85,11 +90,11 @@ class Wire(asyncio.Protocol):
             await self._wait(deadline)
 
     async def hear(self) -> None:
-        """Let lines that have arrived already be read before the next command is written.
+        """Let what has arrived already be noticed before the next bytes are written: a line, or the end.
 
-        A late line would otherwise be taken for the answer to that command.
+        A late line would otherwise be taken for the answer to the next command, and a dot be written into nothing.
         """
-        for _ in range(3):
+        for _ in range(_MOST_TURNS):
             if self.end is not None or self._poll is None or not self._poll.poll(0):
                 return
             turn = self._loop.create_future()
@@ -124,7 +129,9 @@ class Wire(asyncio.Protocol):
         reader, replies = self._reader, self._replies
         before = len(replies)
         reader.feed(data)
-        self._expected_count -= len(replies) - before
+        for position in range(before, len(replies)):
+            # 354 asks for the message, and the answer to that is one reply more; it may come before the dot.
+            self._expected_count -= replies[position].code != GO_ON
         if self._expected_count < 0:
             while self._expected_count < 0:
                 self._expected_count += 1
