@@ -8,10 +8,10 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 from mailer.message.address import Address, parse_address
 from mailer.message.problems import AddressProblem
+from mailer.message.variables import ALWAYS_THERE, check_variables
 from mailer.v1 import sender_pb2
 
 MOST_VARIABLE_BYTES = 16 * 1024
-ALWAYS_THERE = frozenset({"address", "display_name"})
 
 Reason = sender_pb2.RejectedRecipient.Reason
 
@@ -52,6 +52,10 @@ def check_recipient(recipient: sender_pb2.Recipient, required: Collection[str]) 
             sender_pb2.RejectedRecipient.REASON_MISSING_VARIABLE,
             f"lacks what the templates need: {names}; add it to the variables, or give it a default in the template",
         )
+    problems = check_variables(_values(recipient.variables))
+    if problems:
+        found = "; ".join(f"variable {path}: {problem}" for path, problem in problems[:3])
+        raise RecipientProblem(sender_pb2.RejectedRecipient.REASON_INVALID_FIELD, found)
     variables = recipient.variables.SerializeToString(deterministic=True)
     if len(variables) > MOST_VARIABLE_BYTES:
         raise RecipientProblem(
@@ -63,11 +67,14 @@ def check_recipient(recipient: sender_pb2.Recipient, required: Collection[str]) 
 
 def read_variables(serialized: bytes, address: Address) -> dict[str, Any]:
     """Return the variables of a recipient for its templates, with its address and name among them."""
-    struct = Struct.FromString(serialized)
-    values = {name: _plain(value) for name, value in struct.fields.items()}
+    values = _values(Struct.FromString(serialized))
     values["address"] = address.address
     values["display_name"] = address.display_name
     return values
+
+
+def _values(struct: Struct) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in struct.fields.items()}
 
 
 def _plain(value: Value) -> Any:
@@ -81,7 +88,7 @@ def _plain(value: Value) -> Any:
         case "bool_value":
             return value.bool_value
         case "struct_value":
-            return {name: _plain(item) for name, item in value.struct_value.fields.items()}
+            return _values(value.struct_value)
         case "list_value":
             return [_plain(item) for item in value.list_value.values]
         case _:

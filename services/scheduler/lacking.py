@@ -6,7 +6,7 @@ from google.protobuf.struct_pb2 import Struct
 from sqlalchemy import Connection
 
 from mailer.errors import FailedPrecondition
-from mailer.recipients import ALWAYS_THERE
+from mailer.message.variables import ALWAYS_THERE
 from services.scheduler import campaigns, recipients
 from services.scheduler.campaign_states import Action
 from services.scheduler.recipients import Recipient

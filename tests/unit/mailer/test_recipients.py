@@ -1,0 +1,49 @@
+"""Recipients as they come in: what is taken, and what is said about the others."""
+
+from typing import Any
+
+import pytest
+
+from mailer.message.address import Address
+from mailer.recipients import RecipientProblem, check_recipient, read_variables
+from mailer.v1 import sender_pb2
+
+Rejected = sender_pb2.RejectedRecipient
+
+
+def recipient(address: str = "ada@example.org", name: str = "", **variables: Any) -> sender_pb2.Recipient:
+    made = sender_pb2.Recipient(address=address, display_name=name)
+    made.variables.update(variables)
+    return made
+
+
+def test_variables_come_back_as_they_were_given() -> None:
+    values = {"n": 3, "x": 1.5, "yes": True, "nothing": None, "list": [1, {"a": "b"}], "name": "Zoë"}
+    checked = check_recipient(recipient("Ada@EXAMPLE.org", "Ada", **values), required=["name"])
+    read = read_variables(checked.variables, checked.address)
+    assert read == {**values, "address": "Ada@example.org", "display_name": "Ada"}
+    assert type(read["n"]) is int
+
+
+@pytest.mark.parametrize(
+    ("given", "reason", "words"),
+    [
+        (recipient("a@b.example, c@d.example"), Rejected.REASON_INVALID_ADDRESS, "two addresses"),
+        (recipient(name="Ada\r\nBcc: eve@x.example"), Rejected.REASON_INVALID_FIELD, "line break"),
+        (recipient(), Rejected.REASON_MISSING_VARIABLE, "city"),
+        (recipient(city="\0"), Rejected.REASON_INVALID_FIELD, "variable city"),
+        (recipient(city=float("inf")), Rejected.REASON_INVALID_FIELD, "finite"),
+        (recipient(city="x", address_="y" * 20_000), Rejected.REASON_TOO_LARGE, "16384"),
+    ],
+)
+def test_what_cannot_be_taken_is_told_by_reason_and_cure(
+    given: sender_pb2.Recipient, reason: int, words: str
+) -> None:
+    with pytest.raises(RecipientProblem, match=words) as refused:
+        check_recipient(given, required=["city"])
+    assert refused.value.reason == reason
+
+
+def test_the_address_and_the_name_are_always_there() -> None:
+    checked = check_recipient(recipient(), required=["address", "display_name"])
+    assert read_variables(checked.variables, Address("ada@example.org"))["display_name"] == ""
