@@ -57,7 +57,7 @@ def parse_address(text: str, display_name: str = "") -> Address:
     problem = check_display_name(display_name)
     if problem:
         raise AddressProblem(problem)
-    if text.isascii() and "xn--" not in text.lower() and _ASCII_ADDRESS.fullmatch(text):
+    if "=?" not in text and "xn--" not in text.lower() and _ASCII_ADDRESS.fullmatch(text):
         local, _, domain = text.rpartition("@")
         return Address(f"{local}@{domain.lower()}", display_name)
     _refuse_more_than_an_address(text)

@@ -1,7 +1,6 @@
 """What a template may contain: the parts of the check that need no knowledge of the code to be written."""
 
 import inspect
-import math
 from collections.abc import Callable, Collection, Mapping
 
 from jinja2 import nodes
@@ -29,6 +28,7 @@ _REFUSED: Mapping[type[nodes.Node], str] = {
     nodes.FromImport: _ONE_TEMPLATE,
     nodes.Extends: _ONE_TEMPLATE,
     nodes.Block: _ONE_TEMPLATE,
+    nodes.Scope: "autoescape is not allowed: values are escaped in html and nowhere else",
     nodes.Macro: "a macro is not allowed: use a loop",
     nodes.CallBlock: "a macro is not allowed: use a loop",
 }
@@ -66,7 +66,7 @@ def constant(node: nodes.Node) -> object:
             return [constant(item) for item in node.items]
         case nodes.Const(value=str() as value) if SURROGATES.search(value) or "\0" in value:
             raise TemplateProblem(node.lineno, "a NUL or half of a character (a lone surrogate): remove it")
-        case nodes.Const(value=int() | float() as value) if not math.isfinite(value) or abs(value) > MAX_CONSTANT:
+        case nodes.Const(value=int() | float() as value) if not abs(value) <= MAX_CONSTANT:
             raise TemplateProblem(node.lineno, "a number with more than 15 digits: use a smaller one")
         case nodes.Const(value=None | bool() | str() | int() | float() as value):
             return value
@@ -82,7 +82,7 @@ def key(node: nodes.Getattr | nodes.Getitem) -> str | int:
         return usable(node.attr, node)
     found = constant(node.arg)
     if isinstance(found, bool) or not isinstance(found, (str, int)):
-        raise TemplateProblem(node.lineno, "only a text or a whole number may stand in brackets")
+        raise TemplateProblem(node.lineno, "no key or place: write a text or a whole number into the brackets")
     return found if isinstance(found, int) else usable(found, node)
 
 
@@ -91,7 +91,9 @@ def usable(name: str, node: nodes.Node) -> str:
     if name.startswith("_"):
         raise TemplateProblem(node.lineno, f"{name!r} starts with an underscore: such names are not available")
     if name == "loop" and isinstance(node, nodes.Name):
-        raise TemplateProblem(node.lineno, "loop is known inside a loop only, as loop.index, loop.first, loop.last")
+        raise TemplateProblem(
+            node.lineno, "loop is not a variable: inside a loop write loop.index, loop.first or loop.last"
+        )
     return name
 
 

@@ -7,7 +7,8 @@ into encoded words.
 
 import base64
 import re
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable
 
 from mailer.message.address import Address
 from mailer.message.characters import CONTROLS, ENCODED_WORD, SURROGATES
@@ -37,7 +38,8 @@ _NEVER_ENCODED = re.compile(r"list-.*|references|in-reply-to|auto-submitted|prec
 
 _WORD_BREAK = re.compile(r"(?<=[^ ]) (?=[^ ])")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-_Q_SAFE = re.compile(r"[A-Za-z0-9!*+/-]")  # the set of RFC 2047 5 (3), fit for a phrase and for plain text
+# What stays as it is comes from RFC 2047 5 (3), the set that fits a phrase as well as plain text.
+_Q = {octet: f"={octet:02X}" for octet in range(256) if not re.match(r"[A-Za-z0-9!*+/-]", chr(octet))} | {32: "_"}
 _ENCODED_WORD_LENGTH = 75
 
 
@@ -120,33 +122,28 @@ def _longest_line(folded: str) -> int:
     return max(map(len, folded.split("\r\n")))
 
 
-def _encoded_words(text: str, *, already: int) -> Iterator[str]:
+def _encoded_words(text: str, *, already: int) -> list[str]:
     """Split at characters, never inside one; `already` characters stand before the first word on its line."""
-    size = len(text.encode())
-    quoted = [_q(character) for character in text]
-    as_base64 = sum(map(len, quoted)) > 4 * ((size + 2) // 3)
-    room = max(_ENCODED_WORD_LENGTH - already, 40) - len("=?utf-8?q??=")
-    limit = room // 4 * 3 if as_base64 else room
-    chunk, used = "", 0
-    for character, q in zip(text, quoted, strict=True):
-        cost = len(character.encode()) if as_base64 else len(q)
-        if used + cost > limit:
-            yield _encoded_word(chunk, as_base64=as_base64)
-            chunk, used = "", 0
-            room = _ENCODED_WORD_LENGTH - len("=?utf-8?q??=")
-            limit = room // 4 * 3 if as_base64 else room
-        chunk += character
-        used += cost
-    yield _encoded_word(chunk, as_base64=as_base64)
+    octets = text.encode()
+    quoted = octets.decode("latin-1").translate(_Q)
+    as_base64 = len(quoted) > 4 * ((len(octets) + 2) // 3)
+    encode = _b_word if as_base64 else _q_word
+    whole = encode(text)
+    if already + len(whole) <= _ENCODED_WORD_LENGTH:
+        return [whole]
+    words = []
+    room = max(_ENCODED_WORD_LENGTH - already, 40)
+    while text:
+        fits = bisect_right(range(len(text)), room, lo=1, key=lambda size: len(encode(text[: size + 1])))
+        words.append(encode(text[:fits]))
+        text = text[fits:]
+        room = _ENCODED_WORD_LENGTH
+    return words
 
 
-def _encoded_word(text: str, *, as_base64: bool) -> str:
-    if as_base64:
-        return f"=?utf-8?b?{base64.b64encode(text.encode()).decode()}?="
-    return f"=?utf-8?q?{''.join(map(_q, text))}?="
+def _b_word(text: str) -> str:
+    return f"=?utf-8?b?{base64.b64encode(text.encode()).decode()}?="
 
 
-def _q(character: str) -> str:
-    if _Q_SAFE.match(character):
-        return character
-    return "_" if character == " " else "".join(f"={octet:02X}" for octet in character.encode())
+def _q_word(text: str) -> str:
+    return f"=?utf-8?q?{text.encode().decode('latin-1').translate(_Q)}?="

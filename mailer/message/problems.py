@@ -13,8 +13,8 @@ class TemplateProblem(MessageProblem):
     """A template that can never be rendered. Its text starts with the line, e.g. `line 3: ...`."""
 
     def __init__(self, line: int, problem: str) -> None:
-        super().__init__(f"line {line}: {problem}")
-        self.line = line
+        self.line = line or 1  # Jinja2 leaves it out of some nodes
+        super().__init__(f"line {self.line}: {problem}")
         self.problem = problem
 
 

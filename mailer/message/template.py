@@ -22,6 +22,7 @@ from mailer.message.translate import NAMES, translate
 from mailer.message.values import HEADER, PLAIN_HTML, PLAIN_TEXT, QUOTED_HTML, QUOTED_TEXT, Form
 
 MAX_SOURCE_OCTETS = 256 * 1024
+MAX_TAGS = 5_000  # more would keep the parser busy for seconds
 
 # A tag alone on its line takes the line with it, as in Mustache. The line break moves into the tag, so that
 # lines keep their numbers. `+%}` keeps the line, as in Jinja2.
@@ -109,6 +110,8 @@ def _checked_source(source: str, mode: Mode) -> str:
         raise TemplateProblem(1, f"longer than {MAX_SOURCE_OCTETS // 1024} KiB: shorten it")
     if SURROGATES.search(source):
         raise TemplateProblem(1, "half of a character (a lone surrogate): send valid UTF-8")
+    if source.count("{{") + source.count("{%") > MAX_TAGS:
+        raise TemplateProblem(1, f"more than {MAX_TAGS} tags: use loops")
     if "\0" in source:
         raise TemplateProblem(1, "a NUL character: remove it")
     if mode is Mode.HEADER:

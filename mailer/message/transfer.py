@@ -11,7 +11,8 @@ import re
 
 SOFT_BREAK = "=\r\n"
 
-_ESCAPED = re.compile(r"[^ -<>-~\n]| (?=\n)|^\.", re.MULTILINE)
+_ESCAPES = {octet: f"={octet:02X}" for octet in range(256) if chr(octet) in "=\x7f" or not 32 <= octet < 127}
+del _ESCAPES[ord("\n")]
 # Longest run that may be followed by a soft break: 73 + a dot that becomes =2E + the "=" are the 76 allowed.
 _LONG = re.compile(r"(.{71,73}(?<!=)(?<!=.))(?=.)")
 _BASE64_LINE = 76
@@ -21,8 +22,10 @@ def quoted_piece(text: str) -> str:
     """Return the piece for a text with `\\n` line ends; the empty text is the empty piece."""
     if not text:
         return ""
-    octets = text.encode().decode("latin-1")
-    encoded = _LONG.sub("\\1=\n", _ESCAPED.sub(_escape, octets)).replace("\n.", "\n=2E").replace("\n", "\r\n")
+    encoded = text.encode().decode("latin-1").translate(_ESCAPES).replace(" \n", "=20\n")
+    if encoded.startswith("."):
+        encoded = "=2E" + encoded[1:]
+    encoded = _LONG.sub("\\1=\n", encoded).replace("\n.", "\n=2E").replace("\n", "\r\n")
     return encoded if text.endswith("\n") else encoded + SOFT_BREAK
 
 
@@ -41,8 +44,4 @@ def prefers_base64(text: str) -> bool:
     """Say whether base64 is clearly shorter (Cyrillic, Chinese): 3 characters an octet against 1.33."""
     size = len(text.encode())
     foreign = size - len(text.encode("ascii", "ignore"))
-    return foreign * 6 > size
-
-
-def _escape(match: re.Match[str]) -> str:
-    return f"={ord(match[0]):02X}"
+    return foreign * 4 > size

@@ -14,7 +14,7 @@ from mailer.message.characters import CONTROLS
 from mailer.message.problems import RenderProblem
 from mailer.message.transfer import SOFT_BREAK, quoted_piece
 
-MAX_STEPS = 200_000  # nodes of the template passed in loops by one rendering, about 50 ms
+MAX_STEPS = 50_000  # nodes of the template passed in loops by one rendering, about 10 ms
 MAX_LENGTH = 1 << 20  # characters of one rendered part
 
 
@@ -72,6 +72,8 @@ def find(value: object, key: str | int) -> object:
 
 def member(value: object, key: str | int, path: str) -> object:
     """Return a field of an object or a place of a list; `path` names it in the RenderProblem."""
+    if type(value) is dict and key in value:
+        return value[key]
     found = find(value, key)
     if found is MISSING:
         if isinstance(value, (dict, list, tuple)):

@@ -10,7 +10,7 @@ MAX_OCTETS = 16 * 1024  # as JSON
 MAX_DEPTH = 8
 MAX_NAME = 100
 
-# Every template may use these; they come from the recipient, not from the variables.
+# Every template may use these; they hold the recipient's own, whatever the variables say.
 ALWAYS_THERE = frozenset({"address", "display_name"})
 
 
@@ -36,8 +36,6 @@ def check_variables(variables: Mapping[str, object]) -> list[tuple[str, str]]:
     for name, value in variables.items():
         if not name or len(name) > MAX_NAME or CONTROLS.search(name):
             problems.append((f"{name!a:.120}", f"not a usable name: 1 to {MAX_NAME} characters without line breaks"))
-        elif name in ALWAYS_THERE:
-            problems.append((name, f"{name!r} always holds the recipient's own: give the variable another name"))
         elif isinstance(value, str) and value.isascii() and "\0" not in value:
             continue
         else:
