@@ -11,8 +11,8 @@ from mailer.v1 import sender_pb2
 Rejected = sender_pb2.RejectedRecipient
 
 
-def recipient(address: str = "ada@example.org", name: str = "", **variables: Any) -> sender_pb2.Recipient:
-    made = sender_pb2.Recipient(address=address, display_name=name)
+def recipient(address: str = "ada@example.org", shown: str = "", **variables: Any) -> sender_pb2.Recipient:
+    made = sender_pb2.Recipient(address=address, display_name=shown)
     made.variables.update(variables)
     return made
 
@@ -29,7 +29,7 @@ def test_variables_come_back_as_they_were_given() -> None:
     ("given", "reason", "words"),
     [
         (recipient("a@b.example, c@d.example"), Rejected.REASON_INVALID_ADDRESS, "two addresses"),
-        (recipient(name="Ada\r\nBcc: eve@x.example"), Rejected.REASON_INVALID_FIELD, "line break"),
+        (recipient(shown="Ada\r\nBcc: eve@x.example"), Rejected.REASON_INVALID_FIELD, "line break"),
         (recipient(), Rejected.REASON_MISSING_VARIABLE, "city"),
         (recipient(city="\0"), Rejected.REASON_INVALID_FIELD, "variable city"),
         (recipient(city=float("inf")), Rejected.REASON_INVALID_FIELD, "finite"),
