@@ -14,7 +14,7 @@ from google.protobuf.json_format import ParseDict
 
 from mailer.v1 import sender_pb2, sender_pb2_grpc
 
-SENDER = "127.0.0.1:50052"
+SENDER = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:50052"
 
 PEOPLE = [
     {"address": "ada@post.example", "display_name": "Ada", "variables": {"name": "Ada", "cakes": 2}},
