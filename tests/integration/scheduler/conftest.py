@@ -49,11 +49,13 @@ class Scheduler:
         self.clock = clock
         self.registry = CollectorRegistry()
         self.settings = SchedulerSettings(
-            data_dir=data_dir,
-            database_url=url,
-            port=0,
-            sender_address=f"127.0.0.1:{sender_port}",
-            **settings,
+            **{
+                "data_dir": data_dir,
+                "database_url": url,
+                "port": 0,
+                "sender_address": f"127.0.0.1:{sender_port}",
+                **settings,
+            }
         )
         self._stack = AsyncExitStack()
 
