@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from mailer.message.mime import RenderedMessage
+from services.sender.failpoints import Window, reached
 from services.sender.replies import Event, Incident, Stage
 from services.sender.smtp import Conversation, Envelope, Outcome, ReadyForDot
 
@@ -43,13 +44,17 @@ async def attempt(
     intent = asyncio.ensure_future(intend())
     try:
         begun = await conversation.begin(envelope, message.data, is_stuffed=True)
+        reached(Window.AFTER_BODY)
         was_intended = await asyncio.shield(intent)
         if not isinstance(begun, ReadyForDot):
             return _attempted(begun, was_intended=was_intended)
         if not was_intended:
             conversation.close()
             return Attempted(Incident(Stage.BODY, event=Event.CANCELLED), lost_claim=True)
-        return _attempted(await conversation.finish(), was_intended=True)
+        reached(Window.BETWEEN_INTENT_AND_DOT)
+        outcome = await conversation.finish()
+        reached(Window.BETWEEN_REPLY_AND_COMMIT)
+        return _attempted(outcome, was_intended=True)
     except asyncio.CancelledError as cancelled:
         # The intent may be on its way to the disk; the result that is booked next comes behind it.
         conversation.close()

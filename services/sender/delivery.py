@@ -19,6 +19,7 @@ from services.sender.book import Intent, Result
 from services.sender.connections import Connections, Lane
 from services.sender.credentials import PasswordUnavailable
 from services.sender.dialing import Dial
+from services.sender.failpoints import Window, reached
 from services.sender.feeder import Feeder
 from services.sender.jobs import Job, Queues
 from services.sender.judgement import Judgement, Next, judge_attempt
@@ -156,6 +157,7 @@ class Delivery:
         try:
             if lane is None:
                 lane = Lane(admission.account, await self._dial(admission.account))
+                reached(Window.AFTER_CONNECT)
                 self._roster.note_smtputf8(
                     admission.account.account_id, offered=lane.conversation.extensions.has_smtputf8
                 )

@@ -14,6 +14,7 @@ from services.sender import outbox, runs
 from services.sender.book import Streak
 from services.sender.bulletin import Bulletin
 from services.sender.counts import Changes
+from services.sender.failpoints import Window, reached
 from services.sender.jobs import Job, Queues
 from services.sender.ledger import Ledger
 from services.sender.options import Options, read_options
@@ -114,6 +115,8 @@ class Feeder:
         claimed, next_due, run_ids = await self._database.write(
             _turn, wanted, stalled, given_back, is_due=is_due, worker=self._worker.worker_id, now=now
         )
+        if claimed:
+            reached(Window.AFTER_CLAIM)
         if is_due:
             # Other processes defer, too: never look further ahead than a moment.
             self._next_due = min(next_due or now + LOOK_AGAIN, now + LOOK_AGAIN)

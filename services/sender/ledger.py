@@ -18,6 +18,7 @@ from mailer.database import Database, DatabaseUnavailable
 from services.sender import book
 from services.sender.book import Intent, Result
 from services.sender.counts import Changes
+from services.sender.failpoints import Window, reached
 
 log = structlog.get_logger(__name__)
 
@@ -114,6 +115,7 @@ class Ledger:
             return True
         try:
             await self._write(book.write_results, results)
+            reached(Window.AFTER_COMMIT)
         except DatabaseUnavailable as error:
             log.warning("results wait for the database", error=str(error), count=len(results))
             return False

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Self, TypeVar
 
+from services.sender.failpoints import Window, reached
 from services.sender.replies import Event, Incident, Reply, Stage
 from services.sender.smtp.answers import CLOSING, Answers
 from services.sender.smtp.endpoint import Timeouts
@@ -141,6 +142,7 @@ class Conversation:
         refusal = await self._open(envelope)
         if refusal:
             return refusal
+        reached(Window.AFTER_ENVELOPE)
         wire = self._wire
         wire.stage = Stage.BODY
         await self._write_in_pieces(body)
@@ -258,6 +260,7 @@ class Conversation:
         wire.stage = Stage.DOT
         if not wire.write(last + self._commands(next_envelope) if next_envelope else last):
             wire.stage = before
+        reached(Window.BETWEEN_DOT_AND_REPLY)
         reply = await wire.reply(self._timeouts.dot)
         wire.stage = Stage.IDLE
         incident = Incident(Stage.DOT, reply)
