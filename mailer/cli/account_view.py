@@ -96,10 +96,10 @@ def account_details(out: Output, account: sender_pb2.Account) -> RenderableType:
     """Return everything about one account."""
     caps = account.caps
     limits = {
-        "second": caps.per_second_count,
-        "minute": caps.per_minute_count,
-        "hour": caps.per_hour_count,
-        "24 h": caps.per_day_count,
+        "a second": caps.per_second_count,
+        "a minute": caps.per_minute_count,
+        "an hour": caps.per_hour_count,
+        "in 24 h": caps.per_day_count,
     }
     policy = account.circuit_policy
     return out.fields(
@@ -114,7 +114,7 @@ def account_details(out: Output, account: sender_pb2.Account) -> RenderableType:
             ("why", account_reason(account)),
             ("circuit", _circuit(account.circuit)),
             ("opens", _opens(policy)),
-            ("at most", ", ".join(f"{count:,} a {name}" for name, count in limits.items() if count)),
+            ("at most", ", ".join(f"{count:,} {name}" for name, count in limits.items() if count)),
             ("last 24 h", f"{account.last_day_count:,}"),
             ("connections", f"{account.open_connection_count} open, at most {account.max_connection_count}"),
             ("weight", str(account.weight)),

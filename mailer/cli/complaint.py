@@ -62,7 +62,7 @@ def _bug(error: BaseException) -> Failure:
 
 
 def _wrong_command_line(error: typer.TyperException) -> Failure:
-    sentence = error.format_message().rstrip(".")
+    sentence = error.format_message().replace("Value error, ", "").rstrip(".")
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "mailer"
-    return Failure(f"{sentence}; see {path} --help.", ExitCode.USAGE)
+    return usage(f"{sentence}{'' if sentence.endswith('?') else '.'} See {path} --help.")

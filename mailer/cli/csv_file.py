@@ -135,14 +135,15 @@ def _person(line: int, cells: Sequence[str], header: _Header) -> Person | BadLin
         if number == header.address or name.casefold() == "display_name":
             continue
         try:
-            variables[name] = _value(cell)
+            variables[name] = cell_value(cell)
         except ValueError as error:
             return BadLine(line, f'column "{name}" looks like JSON and is none ({error}): correct it', address)
     display_name = "" if header.display_name is None else cells[header.display_name].strip()
     return Person(line, address, display_name, variables)
 
 
-def _value(cell: str) -> Any:
+def cell_value(cell: str) -> Any:
+    """Return the text, or what its JSON says when it begins with [ or {; raises ValueError when that is none."""
     if not cell.startswith(("[", "{")):
         return cell
     try:

@@ -61,6 +61,8 @@ def span(duration: Duration) -> str:
 def span_words(length: timedelta) -> str:
     """Return a length of time as people say it."""
     seconds = length.total_seconds()
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
