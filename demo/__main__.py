@@ -4,6 +4,7 @@ Two SMTP accounts of our own, one of which fails for a while: its circuit opens,
 The last line is one JSON object, counted from the inbox and not from our own books.
 """
 
+import argparse
 import asyncio
 import csv
 import json
@@ -39,13 +40,13 @@ PATIENCE = 45.0
 clock = SystemClock()
 
 
-async def main() -> int:
-    """Run the main job; returns the exit status."""
-    shutil.rmtree(DIRECTORY, ignore_errors=True)
-    inbox = Inbox(DIRECTORY / "inbox", clock)
+async def main(directory: Path) -> int:
+    """Run the main job with everything it keeps in the directory, which is emptied first; return the exit status."""
+    shutil.rmtree(directory, ignore_errors=True)
+    inbox = Inbox(directory / "inbox", clock)
     harbour, market = inbox.add("harbour"), inbox.add("market")
     say("Starting the scheduler, the sender and the backup service, and an inbox with two SMTP accounts")
-    async with inbox, System(DIRECTORY) as system:
+    async with inbox, System(directory) as system:
         for listener in (harbour, market):
             await add_account(system, listener)
         campaign, imported = await prepare(system)
@@ -284,9 +285,9 @@ time(s); the other account took over.
 The first byte went out {figures["due_to_first_byte_ms"]} ms after the campaign was due.
 
 Where to look
-  the mail        {DIRECTORY}/inbox/*.eml, and what happened when in {DIRECTORY}/inbox/journal.jsonl
-  the logs        {DIRECTORY}/logs/*.log
-  the database    {DIRECTORY}/mailer.db, and its snapshot in {DIRECTORY}/backups
+  the mail        {system.directory}/inbox/*.eml, and what happened when in {system.directory}/inbox/journal.jsonl
+  the logs        {system.directory}/logs/*.log
+  the database    {system.directory}/mailer.db, and its snapshot in {system.directory}/backups
 
 `make up` starts the three services for good; then (here with the demo's ports)
   .venv/bin/mailer --help
@@ -303,9 +304,14 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="demo", description="The main job on real input, judged by what arrived.")
+    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where everything goes; emptied first")
+    chosen = parser.parse_args().directory
     try:
-        sys.exit(asyncio.run(main()))
+        sys.exit(asyncio.run(main(chosen)))
     except grpc.aio.AioRpcError as refused:
-        sys.exit(f"The demo ended early: {readable(refused)} The logs are in {DIRECTORY}/logs.")
+        sys.exit(f"The demo ended early: {readable(refused)} The logs are in {chosen}/logs.")
     except (RuntimeError, TimeoutError) as trouble:
-        sys.exit(f"The demo ended early: {str(trouble) or 'it took too long'}. The logs are in {DIRECTORY}/logs.")
+        sys.exit(
+            f"The demo ended early: {str(trouble) or 'it took too long'}. The logs are in {chosen}/logs."
+        )

@@ -5,7 +5,8 @@ import os
 import signal
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +37,7 @@ class System:
         self.ports = dict(zip(NAMES, free_ports(len(NAMES)), strict=True))
         try:
             for name in NAMES:
-                await self._start(name)
+                await self._spawn(name)
             await asyncio.gather(*(self._until_serving(name) for name in NAMES))
         except BaseException:
             await self._stop()
@@ -75,7 +76,30 @@ class System:
         """Return a client of the backup service."""
         return backup_pb2_grpc.BackupStub(self._channels["backup"])
 
-    async def _start(self, name: str) -> None:
+    async def start(self, name: str) -> None:
+        """Start one service, on the port that it had, and wait until it serves."""
+        await self._spawn(name)
+        await self._until_serving(name)
+
+    @asynccontextmanager
+    async def another(self, name: str) -> AsyncIterator[str]:
+        """Run a second process of a service over the same database; gives its address."""
+        second = f"{name}-2"
+        (self.ports[second],) = free_ports(1)
+        await self.start(second)
+        try:
+            yield self.address(second)
+        finally:
+            await self.end(second, signal.SIGTERM)
+
+    async def end(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to one service and wait until it is gone."""
+        process = self._processes[name]
+        process.send_signal(number)
+        await process.wait()
+
+    async def _spawn(self, name: str) -> None:
+        service = name.partition("-")[0]
         log_file = self.log_file(name)
         log_file.parent.mkdir(parents=True, exist_ok=True)
         # What is set outside must not lead the demonstration to somebody's real database.
@@ -84,15 +108,15 @@ class System:
             "MAILER_SETTINGS_FILE": os.devnull,
             "MAILER_DATA_DIR": str(self.directory),
             "MAILER_LOG_FORMAT": "json",
-            f"MAILER_{name.upper()}_PORT": str(self.ports[name]),
-            f"MAILER_{name.upper()}_METRICS_PORT": "0",
+            f"MAILER_{service.upper()}_PORT": str(self.ports[name]),
+            f"MAILER_{service.upper()}_METRICS_PORT": "0",
             "MAILER_SCHEDULER_SENDER_ADDRESS": self.address("sender"),
         }
         with log_file.open("ab") as output:
             self._processes[name] = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                f"services.{name}",
+                f"services.{service}",
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -86,7 +86,8 @@ class AccountRpcs:
     async def GetAccount(
         self, request: sender_pb2.GetAccountRequest, context: Context
     ) -> sender_pb2.GetAccountResponse:
-        """Return an account."""
+        """Return an account. What it shows is on disk: it is true after a restart, too."""
+        await self._roster.flush()
         return sender_pb2.GetAccountResponse(account=await self._shown(_checked_id(request.account_id)))
 
     async def ListAccounts(
@@ -97,6 +98,7 @@ class AccountRpcs:
         page = read_page(request.page_size, request.page_token, violations, method="ListAccounts", key_length=2)
         violations.raise_if_any()
         after = None if page.after is None else (str(page.after[0]), str(page.after[1]))
+        await self._roster.flush()
         now = self._clock.now()
 
         def read(connection: Connection) -> tuple[list[Account], dict[str, int]]:
