@@ -67,6 +67,10 @@ class Output:
         """Say something on stderr: progress, hints, warnings."""
         self.stderr.print(Text(printable(sentence), style=style), soft_wrap=True)
 
+    def ask_about(self, renderable: RenderableType) -> None:
+        """Show on stderr what a question is about: stdout is for what was done."""
+        self.stderr.print(renderable)
+
     def table(
         self, columns: Sequence[Column], rows: Iterable[Sequence[str | Text]], *, empty: str = "", title: str = ""
     ) -> RenderableType | str:
