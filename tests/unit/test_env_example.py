@@ -12,7 +12,8 @@ from services.backup.config import BackupServiceSettings
 from services.scheduler.config import SchedulerSettings
 from services.sender.config import SenderSettings
 
-LINES = (Path(__file__).parents[2] / ".env.example").read_text(encoding="utf-8").splitlines()
+ROOT = Path(__file__).parents[2]
+LINES = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
 READERS = (SchedulerSettings, SenderSettings, BackupServiceSettings, CommandSettings)
 SETTING = re.compile(r"#(MAILER_[A-Z0-9_]+)=(.*)")
 
@@ -60,3 +61,20 @@ def test_every_setting_is_explained() -> None:
         if SETTING.fullmatch(line) and not before.startswith("# ")
     ]
     assert unexplained == []
+
+
+def test_the_documents_name_only_settings_that_exist() -> None:
+    pages = [ROOT / "README.md", ROOT / "SECURITY.md", *(ROOT / "docs").rglob("*.md")]
+    named = {
+        (page.name, name) for page in pages for name in re.findall(r"MAILER_[A-Z_]*[A-Z]", page.read_text("utf-8"))
+    }
+    assert {(page, name) for page, name in named if not known(name)} == set()
+
+
+def known(name: str) -> bool:
+    """Say whether some process reads the name: as shown, or for one service alone."""
+    return name in NO_FILE or any(
+        name in {settings.name_of(field), settings.prefix + field.upper()}
+        for settings in READERS
+        for field in settings.model_fields
+    )
