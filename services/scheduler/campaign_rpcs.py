@@ -14,7 +14,7 @@ from mailer.interceptor import Context
 from mailer.pagination import Key, Page, read_page
 from mailer.v1 import scheduler_pb2
 from mailer.validation import Violations, updated_paths
-from services.scheduler import campaigns, decisions, recipients, runs, templates
+from services.scheduler import campaigns, decisions, runs, templates
 from services.scheduler.campaign_message import read_states, to_campaign, to_run
 from services.scheduler.campaign_states import Action, CampaignState
 from services.scheduler.campaign_views import CampaignViews, View, stored_view, view_of
@@ -124,9 +124,9 @@ class CampaignRpcs:
     ) -> scheduler_pb2.DeleteCampaignResponse:
         """Remove a campaign with its recipients and runs."""
         campaign_id = require_id(request.campaign_id, field="campaign_id")
-        await self._database.write(decisions.remove, campaign_id)
-        # In groups, so that nobody else's write waits for a million rows.
-        while await self._database.write(recipients.remove_some, campaign_id):
+        await self._database.write(decisions.begin_removal, campaign_id, self._clock.now())
+        # In groups, so that nobody else's write waits for a million rows. Cut short, it can be called again.
+        while not await self._database.write(decisions.remove_some, campaign_id):
             pass
         return scheduler_pb2.DeleteCampaignResponse()
 

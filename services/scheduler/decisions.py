@@ -105,8 +105,8 @@ def close(connection: Connection, run: Run, state: RunState, *, counts: bytes, n
     return True
 
 
-def remove(connection: Connection, campaign_id: str) -> None:
-    """Remove a campaign and its runs; its recipients go afterwards. Raises NotFound, FailedPrecondition."""
+def begin_removal(connection: Connection, campaign_id: str, now: datetime) -> None:
+    """Make sure that a campaign about to be removed sends nothing any more. Raises NotFound, FailedPrecondition."""
     campaign = campaigns.allowed(connection, campaign_id, Action.DELETE)
     run = runs.find(connection, campaign.latest_run_id)
     if run is not None and run.end_time is None:
@@ -115,9 +115,16 @@ def remove(connection: Connection, campaign_id: str) -> None:
             reason="CANCEL_UNDER_WAY",
             metadata={"campaign_id": campaign_id, "state": campaign.state.upper()},
         )
+    campaigns.set_state(connection, campaign_id, CampaignState.CANCELLED, now=now)
+
+
+def remove_some(connection: Connection, campaign_id: str) -> bool:
+    """Remove a group of recipients, and with the last of them the campaign; True when it is gone."""
+    if recipients.remove_some(connection, campaign_id):
+        return False
     runs.remove_all(connection, campaign_id)
     campaigns.remove(connection, campaign_id)
-    recipients.remove_some(connection, campaign_id)
+    return True
 
 
 def adopt_restored(connection: Connection, now: datetime) -> list[str]:

@@ -5,7 +5,6 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from mailer.errors import FailedPrecondition
 from services.scheduler import campaigns, runs
 from services.scheduler.campaign_states import CampaignState, RunState, campaign_state
 from services.scheduler.campaigns import Campaign
@@ -39,7 +38,8 @@ def fire(connection: Connection, campaign_id: str, now: datetime, limits: BatchL
     """Begin the run of a campaign that is due; None when it is not (any more).
 
     A slot too long ago gives a run that is MISSED. A slot that has a run already (restored snapshots bring
-    campaigns back as they were before) fires nothing: the campaign stands where that run stands.
+    campaigns back as they were before) fires nothing: the campaign stands where that run stands. Raises
+    FailedPrecondition when there is nothing to send.
     """
     campaign = campaigns.existing(connection, campaign_id)
     due, schedule = campaign.next_due_time, campaign.schedule
@@ -48,11 +48,7 @@ def fire(connection: Connection, campaign_id: str, now: datetime, limits: BatchL
     slot = schedule.slot_to_fire(due, now)
     run = runs.find(connection, run_id_of(campaign_id, slot))
     if run is None:
-        try:
-            run, content = _new_run(connection, campaign, slot, now, limits)
-        except FailedPrecondition as gone:
-            campaigns.set_state(connection, campaign_id, CampaignState.PAUSED, reason=gone.message, now=now)
-            return None
+        run, content = _new_run(connection, campaign, slot, now, limits)
         if schedule.is_missed(slot, now):
             run = missed(run, slot)
         runs.create(connection, run, content)

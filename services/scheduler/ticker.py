@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from mailer.clock import Clock
 from mailer.database import Database, DatabaseUnavailable
+from mailer.errors import FailedPrecondition, NotFound
 from mailer.log import get_logger
-from services.scheduler import campaigns, firing
+from services.scheduler import campaigns, decisions, firing
 from services.scheduler.campaign_states import RunState
 from services.scheduler.firing import BatchLimits, Fired
+from services.scheduler.lacking import check_variables_of_all
 from services.scheduler.metrics import SchedulerMetrics
 
 log = get_logger(__name__)
@@ -58,7 +61,7 @@ class Ticker:
         """Fire what is due now; returns the seconds until the next look."""
         due = await self._database.read(campaigns.due, self._clock.now())
         for campaign_id in due:
-            fired = await self._database.write(firing.fire, campaign_id, self._clock.now(), self._limits)
+            fired = await self._fire(campaign_id)
             if fired is not None:
                 self._tell(fired)
                 await self._on_fired(fired)
@@ -67,6 +70,20 @@ class Ticker:
             return self._poll_seconds
         seconds = (next_due - self._clock.now()).total_seconds()
         return min(max(seconds, 0.0), self._poll_seconds)
+
+    async def _fire(self, campaign_id: str) -> Fired | None:
+        """Fire one campaign; one that some recipient cannot get is paused, with the reason, before anything is sent."""
+        try:
+            # Templates may have changed since the campaign was scheduled.
+            await self._database.read(check_variables_of_all, campaign_id)
+            return await self._database.write(firing.fire, campaign_id, self._clock.now(), self._limits)
+        except FailedPrecondition as problem:
+            log.error("a campaign cannot start", campaign_id=campaign_id, reason=problem.message)
+            with suppress(FailedPrecondition, NotFound):  # paused, cancelled or deleted at the same moment
+                await self._database.write(decisions.pause, campaign_id, problem.message, self._clock.now())
+        except NotFound:
+            pass
+        return None
 
     def _tell(self, fired: Fired) -> None:
         self._metrics.runs_started.labels(fired.state).inc()

@@ -76,7 +76,7 @@ class Scheduler:
         await self._stack.enter_async_context(build(process))
         await self.server.start()
         self._stack.push_async_callback(self.server.stop)
-        channel = connect(f"127.0.0.1:{self.server.port}")
+        self.channel = channel = connect(f"127.0.0.1:{self.server.port}")
         self._stack.push_async_callback(channel.close)
         self.stub = scheduler_pb2_grpc.SchedulerStub(channel)
 
