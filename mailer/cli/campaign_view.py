@@ -56,7 +56,7 @@ def campaign_table(out: Output, campaigns: Iterable[scheduler_pb2.Campaign]) -> 
         Column("failed", "right"),
         Column("unknown", "right", optional=True),
         Column("next due", optional=True),
-        Column("id"),
+        Column("id", is_id=True),
     )
     rows = (
         (

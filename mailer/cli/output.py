@@ -19,15 +19,18 @@ from mailer.cli.words import printable, style_of
 # Wide enough that nothing is cut: what reads a pipe has no margin.
 _PIPE_WIDTH = 10_000
 _NARROW = 100
+_ID_PREFIX = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table; an `optional` one is left out where the terminal is narrow."""
+    """A column of a table; where the terminal is narrow, an `optional` one is left out and an id is cut short."""
 
     header: str
     justify: Literal["left", "right"] = "left"
     optional: bool = False
+    is_id: bool = False
+    """An id whose beginning names the thing as well."""
 
 
 class Output:
@@ -76,7 +79,8 @@ class Output:
     ) -> RenderableType | str:
         """Return a table; without rows the sentence `empty`, which says what to do next."""
         console = self.stdout
-        shown = [number for number, column in enumerate(columns) if not (column.optional and console.width < _NARROW)]
+        narrow = console.width < _NARROW
+        shown = [number for number, column in enumerate(columns) if not (column.optional and narrow)]
         table = Table(
             box=SIMPLE_HEAD if console.is_terminal else None,
             title=Text(title) if title else None,
@@ -87,7 +91,8 @@ class Output:
         for number in shown:
             table.add_column(columns[number].header, justify=columns[number].justify, overflow="fold")
         for row in rows:
-            table.add_row(*(_cell(row[number]) for number in shown))
+            cells = {number: _cell(row[number]) for number in shown}
+            table.add_row(*(cell[:_ID_PREFIX] if narrow and columns[at].is_id else cell for at, cell in cells.items()))
         return table if table.row_count else empty
 
     def fields(self, pairs: Iterable[tuple[str, str | Text]]) -> RenderableType:

@@ -17,7 +17,7 @@ def template_table(out: Output, templates: Iterable[scheduler_pb2.Template]) -> 
         Column("subject"),
         Column("needs", optional=True),
         Column("changed", optional=True),
-        Column("id"),
+        Column("id", is_id=True),
     )
     rows = (
         (

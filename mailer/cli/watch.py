@@ -40,12 +40,12 @@ async def watch(
     session = Session(context)
     async with session.scheduler() as scheduler:
         wanted = await campaign_id(scheduler, campaign)
-    with LiveView(session.out) if session.out.live else LinesView(session.out, session.clock) as view:
-        try:
+    try:
+        with LiveView(session.out) if session.out.live else LinesView(session.out, session.clock) as view:
             last = await _follow(session, wanted, view)
-        except asyncio.CancelledError:
-            session.out.note(f"The campaign goes on; watch it again: mailer campaign watch {wanted}")
-            raise
+    except asyncio.CancelledError:
+        session.out.note(f"The campaign goes on; watch it again: mailer campaign watch {wanted}")
+        raise
     if session.out.as_json:
         session.out.document(to_dict(last))
     else:
