@@ -209,18 +209,34 @@ async def get(stub: "scheduler_pb2_grpc.SchedulerAsyncStub", campaign_id: str) -
     return answer.campaign
 
 
-async def reaches(
-    stub: "scheduler_pb2_grpc.SchedulerAsyncStub", campaign_id: str, state: int, *, seconds: float = 15
+async def becomes(
+    stub: "scheduler_pb2_grpc.SchedulerAsyncStub",
+    campaign_id: str,
+    condition: Callable[[scheduler_pb2.Campaign], object],
+    *,
+    seconds: float = 15,
 ) -> scheduler_pb2.Campaign:
-    """Return the campaign as soon as it is in the state; fails the test when it does not get there."""
+    """Return the campaign as soon as the condition holds for it; fails the test when it does not get there."""
     campaign = None
     try:
         async with asyncio.timeout(seconds):
-            while (campaign := await get(stub, campaign_id)).state != state:
+            while not condition(campaign := await get(stub, campaign_id)):
                 await asyncio.sleep(0.02)
     except TimeoutError:
-        pytest.fail(f"the campaign did not become {Campaign.State.Name(state)}: {campaign}")  # type: ignore[arg-type]
+        pytest.fail(f"the campaign did not become what it should: {campaign}")
     return campaign
+
+
+async def reaches(
+    stub: "scheduler_pb2_grpc.SchedulerAsyncStub", campaign_id: str, state: int, *, seconds: float = 15
+) -> scheduler_pb2.Campaign:
+    """Return the campaign as soon as it is in the state."""
+    return await becomes(stub, campaign_id, lambda campaign: campaign.state == state, seconds=seconds)
+
+
+def has_ended(campaign: scheduler_pb2.Campaign) -> bool:
+    """Say whether the latest run of the campaign is over."""
+    return campaign.latest_run.HasField("end_time")
 
 
 async def eventually(condition: Callable[[], object], *, seconds: float = 15) -> None:

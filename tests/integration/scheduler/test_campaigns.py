@@ -15,10 +15,12 @@ from tests.integration.scheduler.conftest import (
     Campaign,
     Scheduler,
     add,
+    becomes,
     content,
     create_campaign,
     draft,
     get,
+    has_ended,
     new_request_id,
     people,
     reaches,
@@ -112,7 +114,7 @@ async def test_campaigns_are_listed_newest_first_by_state_in_pages(scheduler: Sc
         if not token:
             break
     assert found == [ids[4], ids[3], ids[2], ids[0]]
-    request.states[:] = [99]  # type: ignore[list-item]
+    request = scheduler_pb2.ListCampaignsRequest(states=[99])  # type: ignore[list-item]
     async with refused(grpc.StatusCode.INVALID_ARGUMENT, fields={"states[0]"}):
         await scheduler.stub.ListCampaigns(request, timeout=5)
     request.states[:] = [Campaign.STATE_CANCELLED]
@@ -313,15 +315,13 @@ async def test_a_cron_campaign_waits_for_its_next_slot_after_each_run(scheduler:
     assert len(answer.due_times) == 5
     first = from_timestamp(answer.due_times[0])
     scheduler.clock.shift = first - scheduler.clock.now() + scheduler.clock.shift
-    while not (campaign := await get(scheduler.stub, campaign_id)).latest_run.HasField("end_time"):
-        pass
+    campaign = await becomes(scheduler.stub, campaign_id, has_ended)
     assert campaign.state == Campaign.STATE_SCHEDULED
     assert from_timestamp(campaign.latest_run.slot_time) == first
     assert from_timestamp(campaign.next_due_time) == first + timedelta(hours=1)
     # Three slots pass while nobody looks: one run, for the latest of them.
     scheduler.clock.shift += timedelta(hours=3, minutes=1)
-    while from_timestamp((campaign := await get(scheduler.stub, campaign_id)).latest_run.slot_time) == first:
-        pass
+    await becomes(scheduler.stub, campaign_id, lambda one: from_timestamp(one.latest_run.slot_time) > first)
     campaign = await reaches(scheduler.stub, campaign_id, Campaign.STATE_SCHEDULED)
     assert from_timestamp(campaign.latest_run.slot_time) == first + timedelta(hours=3)
     listed = await scheduler.stub.ListRuns(

@@ -13,9 +13,11 @@ from tests.integration.scheduler.conftest import (
     Campaign,
     CampaignRun,
     Scheduler,
+    becomes,
     draft,
     eventually,
     get,
+    has_ended,
     new_request_id,
     reaches,
     refused,
@@ -109,9 +111,7 @@ async def test_a_decision_is_told_after_a_restart_when_the_sender_did_not_hear_i
     await eventually(lambda: "CancelRun" in sender.calls)
     (run,) = sender.runs.values()
     assert run.state == "cancelled"
-    campaign = await get(second.stub, campaign_id)
-    while not campaign.latest_run.HasField("end_time"):
-        campaign = await get(second.stub, campaign_id)
+    campaign = await becomes(second.stub, campaign_id, has_ended)
     assert campaign.state == Campaign.STATE_CANCELLED
     assert campaign.latest_run.counts.cancelled_count == 35
 
@@ -125,8 +125,7 @@ async def test_after_a_cancel_no_batch_is_sent(scheduler: Scheduler, sender: Fak
     assert campaign.state == Campaign.STATE_CANCELLED
     await eventually(lambda: "CancelRun" in sender.calls, seconds=1)
     sender.gate.set()
-    while not campaign.latest_run.HasField("end_time"):
-        campaign = await get(scheduler.stub, campaign_id)
+    await becomes(scheduler.stub, campaign_id, has_ended)
     assert "sent" not in {state for run in sender.runs.values() for state in run.deliveries.values()}
     assert sender.calls.count("SendBatch") == 1
     assert (await cancel(scheduler, campaign_id)).state == Campaign.STATE_CANCELLED

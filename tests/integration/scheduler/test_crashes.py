@@ -2,19 +2,21 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import pytest
 
 from mailer.errors import FieldViolation, InvalidArgument, ResourceExhausted, Unavailable
+from mailer.v1 import scheduler_pb2
 from services.scheduler import runs
 from tests.fakes.sender import FakeSender
 from tests.integration.scheduler.conftest import (
     Campaign,
     CampaignRun,
     Scheduler,
+    becomes,
     draft,
     eventually,
-    get,
     reaches,
     schedule,
 )
@@ -80,9 +82,7 @@ async def test_a_sender_that_is_away_is_waited_for_and_the_campaign_says_so(
     campaign_id = await draft(scheduler.stub, 35)
     sender.errors.extend([Unavailable("the database is busy", reason="DATABASE_BUSY")] * 12)
     await schedule(scheduler.stub, campaign_id)
-    reason = ""
-    while not reason:
-        reason = (await get(scheduler.stub, campaign_id)).state_reason
+    reason = (await becomes(scheduler.stub, campaign_id, lambda one: one.state_reason)).state_reason
     assert reason.startswith("waiting since ")
     assert "the database is busy" in reason
     sender.errors.clear()
@@ -92,8 +92,6 @@ async def test_a_sender_that_is_away_is_waited_for_and_the_campaign_says_so(
 
 
 async def test_a_full_queue_is_waited_for_as_long_as_the_sender_says(scheduler: Scheduler, sender: FakeSender) -> None:
-    from datetime import timedelta
-
     campaign_id = await draft(scheduler.stub, 35)
     full = ResourceExhausted("the queue is full", reason="QUEUE_FULL", retry_after=timedelta(seconds=0.1))
     sender.errors.extend([full] * 4)
@@ -113,8 +111,6 @@ async def test_a_refused_batch_pauses_the_run_with_the_reason_and_resume_tries_a
     assert "content.subject: is not wanted here" in campaign.state_reason
     assert campaign.latest_run.state == CampaignRun.STATE_PAUSED
     assert sender.calls.count("SendBatch") == 1
-    from mailer.v1 import scheduler_pb2
-
     await scheduler.stub.ResumeCampaign(scheduler_pb2.ResumeCampaignRequest(campaign_id=campaign_id), timeout=5)
     await reaches(scheduler.stub, campaign_id, Campaign.STATE_FINISHED)
     assert sender.copies == EVERYBODY
@@ -187,8 +183,7 @@ async def test_a_stalled_run_shows_why_and_goes_on_by_itself(scheduler: Schedule
     await eventually(lambda: sum(sender.copies.values()) == 35)
     (run,) = sender.runs.values()
     run.state, run.reason = "stalled", "every account rests until noon"
-    while (campaign := await get(scheduler.stub, campaign_id)).state_reason != "every account rests until noon":
-        assert campaign.state == Campaign.STATE_RUNNING
+    await becomes(scheduler.stub, campaign_id, lambda one: one.state_reason == "every account rests until noon")
     run.state, run.reason = "active", ""
     sender.deliver()
     campaign = await reaches(scheduler.stub, campaign_id, Campaign.STATE_FINISHED)

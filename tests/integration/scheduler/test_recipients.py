@@ -10,9 +10,9 @@ from mailer.v1 import scheduler_pb2, sender_pb2
 from tests.integration.scheduler.conftest import (
     Scheduler,
     add,
+    becomes,
     create_campaign,
     draft,
-    eventually,
     get,
     people,
     recipient,
@@ -128,17 +128,9 @@ async def test_what_arrived_before_the_stream_broke_is_kept(scheduler: Scheduler
 
     call = scheduler.stub.AddRecipients(messages())
     await sent.wait()
-    while (await get(scheduler.stub, campaign_id)).recipient_count < 2000:
-        pass
+    await becomes(scheduler.stub, campaign_id, lambda one: one.recipient_count == 2000)
     call.cancel()
-    counts: list[int] = []
-
-    async def count() -> None:
-        counts.append((await get(scheduler.stub, campaign_id)).recipient_count)
-
-    while not counts or counts[-1] < 2500:
-        await count()
-    await eventually(lambda: counts[-1] == 2500)
+    await becomes(scheduler.stub, campaign_id, lambda one: one.recipient_count == 2500)
 
 
 async def test_a_campaign_that_does_not_exist_takes_nobody(scheduler: Scheduler) -> None:

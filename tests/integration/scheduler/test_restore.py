@@ -1,0 +1,126 @@
+"""After a restore: nothing is sent again by itself."""
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from mailer.database.identity import renew_incarnation
+from mailer.v1 import scheduler_pb2
+from mailer.wire import to_timestamp
+from tests.fakes.sender import FakeSender
+from tests.integration.scheduler.conftest import (
+    Campaign,
+    CampaignRun,
+    Scheduler,
+    becomes,
+    draft,
+    eventually,
+    get,
+    has_ended,
+    reaches,
+    schedule,
+)
+
+
+async def restore(scheduler: Scheduler, *statements: str) -> None:
+    """Make the database another one by these statements, as the backup service does by its copy."""
+
+    def replace(connection: Connection) -> None:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+        renew_incarnation(connection, scheduler.clock.now())
+
+    await scheduler.database.write(replace)
+    await scheduler.database.probe()
+
+
+HOLD_ALL = (
+    "UPDATE runs SET state = 'held', state_reason = 'restored' WHERE state NOT IN ('finished', 'cancelled', 'missed')"
+)
+
+
+async def test_a_run_that_was_under_way_is_held_until_a_person_resumes_it(
+    scheduler: Scheduler, sender: FakeSender
+) -> None:
+    sender.delivers = False
+    campaign_id = await draft(scheduler.stub, 35)
+    await schedule(scheduler.stub, campaign_id)
+    await eventually(lambda: sum(sender.copies.values()) == 35)
+    (run,) = sender.runs.values()
+    run.state = "held"
+    await restore(scheduler, HOLD_ALL)
+    campaign = await reaches(scheduler.stub, campaign_id, Campaign.STATE_HELD)
+    assert campaign.state_reason == "restored"
+    assert campaign.latest_run.state == CampaignRun.STATE_HELD
+    sender.calls.clear()
+    await scheduler.stub.ResumeCampaign(scheduler_pb2.ResumeCampaignRequest(campaign_id=campaign_id), timeout=5)
+    await eventually(lambda: "ResumeRun" in sender.calls)
+    sender.deliver()
+    await reaches(scheduler.stub, campaign_id, Campaign.STATE_FINISHED)
+    assert set(sender.copies.values()) == {1}
+
+
+async def test_a_hand_over_in_progress_belongs_to_the_old_life_and_stops(
+    scheduler: Scheduler, sender: FakeSender
+) -> None:
+    campaign_id = await draft(scheduler.stub, 35)
+    sender.gate.clear()
+    await schedule(scheduler.stub, campaign_id)
+    await eventually(lambda: "SendBatch" in sender.calls)
+    await restore(scheduler, HOLD_ALL)
+    await reaches(scheduler.stub, campaign_id, Campaign.STATE_HELD)
+    sender.gate.set()
+    assert (await get(scheduler.stub, campaign_id)).latest_run.dispatched_count == 0
+    assert sender.calls.count("SendBatch") == 1
+
+
+async def test_a_slot_that_has_fired_does_not_fire_again(scheduler: Scheduler, sender: FakeSender) -> None:
+    campaign_id = await draft(scheduler.stub, 3)
+    due = scheduler.clock.now()
+    await schedule(scheduler.stub, campaign_id, send_time=to_timestamp(due))
+    await becomes(scheduler.stub, campaign_id, has_ended)
+    # The snapshot is older than the run: the campaign is scheduled in it, and only its run was carried over.
+    await restore(
+        scheduler,
+        "UPDATE campaigns SET state = 'scheduled', latest_run_id = '', next_due_time = send_time",
+    )
+    campaign = await reaches(scheduler.stub, campaign_id, Campaign.STATE_FINISHED)
+    assert campaign.latest_run.counts.sent_count == 3
+    assert sender.calls.count("SendBatch") == 1
+
+
+async def test_a_draft_of_the_snapshot_that_was_sent_since_is_not_a_draft_again(
+    scheduler: Scheduler, sender: FakeSender
+) -> None:
+    sender.delivers = False
+    campaign_id = await draft(scheduler.stub, 3)
+    await schedule(scheduler.stub, campaign_id)
+    await eventually(lambda: sum(sender.copies.values()) == 3)
+    await restore(
+        scheduler,
+        "UPDATE campaigns SET state = 'draft', latest_run_id = '', send_time = NULL, next_due_time = NULL",
+        HOLD_ALL,
+    )
+    await reaches(scheduler.stub, campaign_id, Campaign.STATE_HELD)
+
+
+async def test_what_is_scheduled_in_the_snapshot_fires_when_it_is_due(scheduler: Scheduler, sender: FakeSender) -> None:
+    campaign_id = await draft(scheduler.stub, 3)
+    await schedule(scheduler.stub, campaign_id, send_time=to_timestamp(scheduler.clock.now() + timedelta(minutes=5)))
+    await restore(scheduler)
+    scheduler.clock.shift += timedelta(minutes=5)
+    await reaches(scheduler.stub, campaign_id, Campaign.STATE_FINISHED)
+    assert len(sender.copies) == 3
+
+
+async def test_a_restore_while_nothing_ran_is_seen_at_the_start(schedulers: Any, sender: FakeSender) -> None:
+    first = await schedulers(batch_size=10)
+    sender.delivers = False
+    campaign_id = await draft(first.stub, 3)
+    await schedule(first.stub, campaign_id)
+    await eventually(lambda: sum(sender.copies.values()) == 3)
+    await first.database.write(lambda connection: connection.exec_driver_sql(HOLD_ALL) and None)
+    await first.stop()
+    second = await schedulers(batch_size=10)
+    await reaches(second.stub, campaign_id, Campaign.STATE_HELD)
