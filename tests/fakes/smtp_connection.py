@@ -93,6 +93,10 @@ class Connection:
         """Close."""
         self._writer.close()
 
+    def abort(self) -> None:
+        """Close without waiting for the goodbye of TLS."""
+        self._writer.transport.abort()
+
     # Commands
 
     async def _on_ehlo(self, argument: str) -> None:

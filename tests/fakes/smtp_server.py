@@ -109,6 +109,7 @@ class SmtpServer:
         self._scripts: dict[str, Script] = {}
         self._once: dict[str, list[Script]] = defaultdict(list)
         self._connections: dict[int, Connection] = {}
+        self._closing: list[Connection] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -138,6 +139,9 @@ class SmtpServer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in self._closing:
+            connection.abort()
+        self._closing.clear()
 
     def on(self, stage: str, script: Script, *, times: int | None = None) -> None:
         """Say what happens at the stage: from now on, or the next `times` times (queued behind earlier ones)."""
@@ -203,6 +207,7 @@ class SmtpServer:
             pass  # only `stop` cancels; asyncio's streams would print it
         finally:
             connection.drop()
+            self._closing.append(connection)
             del self._connections[number]
             self.open_count -= 1
             self._tasks.discard(task)

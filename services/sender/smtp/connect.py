@@ -89,14 +89,18 @@ class _Opening:
             use_tls=is_tls,
             start_tls=False,  # None would be opportunistic: a password in plain text
             tls_context=context,
+            # Its own timeouts lose a cancel now and then (asyncio.wait_for before Python 3.12); ours do not.
+            timeout=None,
         )
-        await client.connect(sock=self._socket, timeout=timeouts.greeting)
+        async with asyncio.timeout(timeouts.greeting):
+            await client.connect(sock=self._socket)
         self._transport = client.transport
         await self._say_hello(client)
         if endpoint.tls_mode is TlsMode.STARTTLS:
             await self._start_tls(client)
         if endpoint.password is not None:
-            await self._log_in(client, endpoint.password.reveal())
+            async with asyncio.timeout(timeouts.auth):
+                await self._log_in(client, endpoint.password.reveal())
         return self._take_over(client)
 
     def abort(self) -> None:
@@ -118,19 +122,21 @@ class _Opening:
 
     async def _say_hello(self, client: aiosmtplib.SMTP) -> None:
         self.stage = Stage.EHLO
-        try:
-            await client.ehlo(timeout=self._timeouts.ehlo)
-        except aiosmtplib.SMTPHeloError as error:
-            # Only EHLO tells of TLS and AUTH; who needs neither can do without.
-            if not 500 <= error.code <= 599 or self._endpoint.tls_mode is not TlsMode.NONE:
-                raise
-            await client.helo(timeout=self._timeouts.ehlo)
+        async with asyncio.timeout(self._timeouts.ehlo):
+            try:
+                await client.ehlo()
+            except aiosmtplib.SMTPHeloError as error:
+                # Only EHLO tells of TLS and AUTH; who needs neither can do without.
+                if not 500 <= error.code <= 599 or self._endpoint.tls_mode is not TlsMode.NONE:
+                    raise
+                await client.helo()
 
     async def _start_tls(self, client: aiosmtplib.SMTP) -> None:
         self.stage = Stage.STARTTLS
         if not client.supports_extension("starttls"):
             raise ConnectFailed(Incident(Stage.STARTTLS, event=Event.TLS_NOT_OFFERED))
-        await client.starttls(timeout=self._timeouts.starttls)
+        async with asyncio.timeout(self._timeouts.starttls):
+            await client.starttls()
         self._transport = client.transport
         await self._say_hello(client)
 
@@ -139,14 +145,13 @@ class _Opening:
         username, offered = self._endpoint.username, client.server_auth_methods
         self.secrets = _forms(username, password)
         mechanism = next((name for name in MECHANISMS if name in offered), None)
-        timeout = self._timeouts.auth
         match mechanism:
             case "plain":
-                await client.auth_plain(username, password, timeout=timeout)
+                await client.auth_plain(username, password)
             case "login":
-                await client.auth_login(username, password, timeout=timeout)
+                await client.auth_login(username, password)
             case "cram-md5":
-                await client.auth_crammd5(username, password, timeout=timeout)
+                await client.auth_crammd5(username, password)
             case _:
                 detail = f"it offers {', '.join(offered).upper() or 'none'}"
                 raise ConnectFailed(Incident(Stage.AUTH, event=Event.AUTH_NOT_OFFERED, detail=detail))

@@ -152,7 +152,7 @@ class Conversation:
 
     async def _write_in_pieces(self, body: bytes) -> None:
         """Write until the end, or until the server says something: it does not want the rest."""
-        pieces = [body]
+        pieces: list[bytes | memoryview] = [body]
         if len(body) > CHUNK_BYTES:
             view = memoryview(body)
             pieces = [view[start : start + CHUNK_BYTES] for start in range(0, len(body), CHUNK_BYTES)]

@@ -16,7 +16,7 @@ class Timeouts:
 
     connect: float = 30
     greeting: float = 60
-    """Also for the TLS handshake before it."""
+    """Together with the TLS handshake before it."""
     ehlo: float = 60
     starttls: float = 60
     auth: float = 60

@@ -43,8 +43,6 @@ def _sharper(stage: Stage, error: BaseException) -> Stage:
     if stage is Stage.TLS_HANDSHAKE:  # then the greeting
         came_through = isinstance(error, aiosmtplib.SMTPResponseException)
         return Stage.GREETING if came_through or isinstance(error.__cause__, aiosmtplib.SMTPException) else stage
-    if stage is Stage.STARTTLS and isinstance(error, aiosmtplib.SMTPTimeoutError):  # then the handshake
-        return stage if isinstance(error, aiosmtplib.SMTPReadTimeoutError) else Stage.TLS_HANDSHAKE
     return stage
 
 
