@@ -79,6 +79,10 @@ inbox: setup ## Run a mail inbox on 127.0.0.1:1025 that keeps what it accepts in
 test: setup ## Run the tests, or those named by T=...
 	@$(PY) -m pytest $(T)
 
+.PHONY: chaos
+chaos: setup ## Kill the services at every instant and count every message (KILLS=100 POLICY=both SEED=...)
+	@$(PY) -m chaos $(if $(KILLS),--kills $(KILLS)) $(if $(POLICY),--policy $(POLICY)) $(if $(SEED),--seed $(SEED))
+
 .PHONY: check
 check: format-check lint types imports protos-lint protos-check ## Everything that judges the code without running it
 
