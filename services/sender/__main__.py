@@ -93,7 +93,8 @@ async def build(process: ServiceProcess[SenderSettings]) -> AsyncIterator[None]:
     )
 
     def decided(run_id: str) -> None:
-        delivery.drop_run(run_id)
+        # If it was resumed instead, the next look opens it again.
+        feeder.close(run_id)
         feeder.wake()
 
     SenderServicer(

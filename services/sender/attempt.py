@@ -16,11 +16,15 @@ from services.sender.smtp import Conversation, Envelope, Outcome, ReadyForDot
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """What an attempt came to. `was_intended` says whether the intent is on disk; `lost_claim`, that it was refused."""
+    """What an attempt came to.
+
+    `was_intended`: the intent is on disk. `lost_claim`: it was refused. `was_stopped`: its run was stopped before the dot.
+    """
 
     incident: Incident
     was_intended: bool = False
     lost_claim: bool = False
+    was_stopped: bool = False
     refused_copies: tuple[str, ...] = ()
 
 
@@ -30,9 +34,11 @@ async def attempt(
     *,
     is_plain: bool,
     intend: Callable[[], Awaitable[bool]],
+    may_finish: Callable[[], bool],
 ) -> Attempted:
     """Offer the message to the server. The connection is closed whenever anything is not as expected.
 
+    `intend` puts the intent on disk and says whether it is there; `may_finish` is asked at the last moment before the dot.
     Cancelled, it raises `BrokenOff`, which says how far the message had come.
     """
     envelope = Envelope(
@@ -51,6 +57,9 @@ async def attempt(
         if not was_intended:
             conversation.close()
             return Attempted(Incident(Stage.BODY, event=Event.CANCELLED), lost_claim=True)
+        if not may_finish():
+            conversation.close()
+            return Attempted(Incident(Stage.BODY, event=Event.CANCELLED), was_intended=True, was_stopped=True)
         reached(Window.BETWEEN_INTENT_AND_DOT)
         outcome = await conversation.finish()
         reached(Window.BETWEEN_REPLY_AND_COMMIT)

@@ -5,7 +5,7 @@ The order that makes the book exact: intent on disk, then the dot on the wire, t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +13,8 @@ from sqlalchemy import Boolean, Connection, bindparam, literal_column, or_, sele
 
 from services.sender.counts import Changes, upsert
 from services.sender.outbox import Claimed
-from services.sender.states import DeliveryState, LogOutcome
-from services.sender.tables import account_usage, deliveries, send_logs, suppressions
+from services.sender.states import OPEN_STATES, DeliveryState, LogOutcome, RunState
+from services.sender.tables import account_usage, deliveries, runs, send_logs, suppressions
 
 REPLY_TEXT_LIMIT = 1000
 
@@ -188,6 +188,7 @@ def count_usage(connection: Connection, usage: dict[tuple[str, int], int]) -> No
 
 def write_results(connection: Connection, results: Sequence[Result], changes: Changes) -> frozenset[int]:
     """Book what attempts came to, each with its row in the log. Return the ids of the rows that were still theirs."""
+    results = _closed_where_cancelled(connection, results)
     before = _states(connection, [one.claimed.id for one in results])
     booked: set[int] = set()
     for statement, is_sent in ((_SET_SENT, True), (_SET_RESULT, False)):
@@ -214,6 +215,24 @@ def write_results(connection: Connection, results: Sequence[Result], changes: Ch
             ],
         )
     return frozenset(booked)
+
+
+def _closed_where_cancelled(connection: Connection, results: Sequence[Result]) -> list[Result]:
+    """Return the results; what would go on although its run was cancelled in between is cancelled, too."""
+    going_on = {one.claimed.run_id for one in results if one.state in OPEN_STATES}
+    if not going_on:
+        return list(results)
+    cancelled = set(
+        connection.execute(
+            select(runs.c.run_id).where(runs.c.run_id.in_(going_on), runs.c.state == RunState.CANCELLED.value)
+        ).scalars()
+    )
+    return [
+        replace(one, state=DeliveryState.CANCELLED, next_attempt_time=None)
+        if one.state in OPEN_STATES and one.claimed.run_id in cancelled
+        else one
+        for one in results
+    ]
 
 
 def _states(connection: Connection, ids: list[int]) -> dict[int, str]:

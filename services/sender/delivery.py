@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from random import Random
 
@@ -25,7 +26,7 @@ from services.sender.jobs import Job, Queues
 from services.sender.judgement import Judgement, Next, judge_attempt
 from services.sender.ledger import Ledger
 from services.sender.options import retry_policy
-from services.sender.replies import Action, Breaker, Hold, Scope
+from services.sender.replies import Action, Breaker, Hold, Scope, Stage
 from services.sender.roster import Admission, Refusal, Roster
 from services.sender.smtp import ConnectFailed
 from services.sender.states import DeliveryState, LogOutcome
@@ -74,6 +75,7 @@ class Delivery:
         self._on_refused_content = on_refused_content
         self._on_attempt = on_attempt
         self._attempts: set[asyncio.Task[None]] = set()
+        self._pauses: set[asyncio.Task[None]] = set()
         self._refused_contents: Counter[str] = Counter()
 
     @property
@@ -94,6 +96,8 @@ class Delivery:
 
     async def stop(self, grace_seconds: float) -> None:
         """Let attempts under way end, at most so long; then break them off before their dot, and book them all."""
+        for pause in set(self._pauses):
+            pause.cancel()
         attempts = set(self._attempts)
         if attempts:
             _, late = await asyncio.wait(attempts, timeout=grace_seconds)
@@ -101,10 +105,6 @@ class Delivery:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
         await self._connections.close()
-
-    def drop_run(self, run_id: str) -> None:
-        """Forget the waiting jobs of a run that was paused or cancelled: their claims are void."""
-        self._queues.remove_run(run_id)
 
     def _start_next(self) -> bool:
         """Start one attempt if an account has room for any waiting message."""
@@ -145,7 +145,10 @@ class Delivery:
             log.exception("an attempt ended by a bug", delivery=job.claimed.delivery_key, run=job.run_id)
             self._roster.settle(admission, Breaker.NONE, reason="a bug of ours", counted=False)
             now = self._clock.now()
-            self._ledger.record(self._own_result(job, admission, "a bug of ours, see the log", "INTERNAL", now, now))
+            result = self._own_result(job, admission, "a bug of ours, see the log", "INTERNAL", now, now)
+            if job.is_at_dot:
+                result = replace(result, state=DeliveryState.UNKNOWN, outcome=LogOutcome.UNKNOWN)
+            self._ledger.record(result)
 
     async def _attempt(self, job: Job, admission: Admission) -> None:
         start_time = self._clock.now()
@@ -153,6 +156,7 @@ class Delivery:
         if message is None:
             return
         job.tries += 1
+        job.is_at_dot = False
         lane = self._connections.take(admission.account)
         try:
             if lane is None:
@@ -163,7 +167,11 @@ class Delivery:
                 )
             intent = Intent(job.claimed, admission.account.account_id, self._worker_id(), start_time)
             attempted = await attempt(
-                lane.conversation, message, is_plain=job.is_plain, intend=lambda: self._ledger.intend(intent)
+                lane.conversation,
+                message,
+                is_plain=job.is_plain,
+                intend=lambda: self._ledger.intend(intent),
+                may_finish=lambda: self._may_finish(job),
             )
         except ConnectFailed as failed:
             attempted = Attempted(failed.incident)
@@ -180,6 +188,11 @@ class Delivery:
         if lane is not None:
             self._connections.give_back(lane)
         self._settle(job, admission, attempted, start_time)
+
+    def _may_finish(self, job: Job) -> bool:
+        """Say whether the dot may be written: the run may have been stopped since the intent."""
+        job.is_at_dot = self._feeder.is_open(job.run_id)
+        return job.is_at_dot
 
     def _render(self, job: Job, admission: Admission, now: datetime) -> RenderedMessage | None:
         claimed = job.claimed
@@ -202,7 +215,13 @@ class Delivery:
         now = self._clock.now()
         account = admission.account
         if attempted.lost_claim:
+            # Lost, or the disk did not take the intent: then the claim is still there and has to go back.
             self._roster.settle(admission, Breaker.NONE, reason="the claim was lost", counted=False)
+            self._feeder.give_back([job.claimed])
+            return
+        if attempted.was_stopped:
+            self._roster.settle(admission, Breaker.NONE, reason="the run was stopped", counted=True)
+            self._ledger.record(self._stopped_result(job, admission, start_time, now))
             return
         judgement = judge_attempt(
             job,
@@ -250,17 +269,21 @@ class Delivery:
             case Next.AGAIN:
                 if judgement.verdict.action is Action.AGAIN_PLAIN:
                     job.is_plain = True
-                elif judgement.verdict.action is not Action.AGAIN_NOW:
+                elif judgement.verdict.action not in {Action.AGAIN_NOW, Action.NOTHING}:
                     job.avoid = frozenset({admission.account.account_id})
                 self._again(job)
             case Next.LATER:
                 job.quick_tries += 1
                 job.avoid = frozenset({admission.account.account_id})
-                self._in_background(self._later(job, judgement.delay))
+                pause = asyncio.create_task(self._later(job, judgement.delay))
+                self._pauses.add(pause)
+                pause.add_done_callback(self._pauses.discard)
 
     async def _later(self, job: Job, delay: float) -> None:
-        await self._clock.sleep(delay)
-        self._again(job)
+        try:
+            await self._clock.sleep(delay)
+        finally:
+            self._again(job)
 
     def _again(self, job: Job) -> None:
         """Let a job wait for an account again, in front of its run."""
@@ -277,6 +300,22 @@ class Delivery:
             if self._refused_contents[job.run_id] == REFUSED_CONTENTS_IN_A_ROW:
                 del self._refused_contents[job.run_id]
                 self._in_background(self._on_refused_content(job.run_id, judgement.verdict.reason))
+
+    def _stopped_result(self, job: Job, admission: Admission, start_time: datetime, now: datetime) -> Result:
+        """Return the entry for a message whose run was stopped before its dot: back to the queue, not counted."""
+        return Result(
+            claimed=job.claimed,
+            state=DeliveryState.PENDING,
+            outcome=LogOutcome.REQUEUED,
+            worker=self._worker_id(),
+            account_id=admission.account.account_id,
+            stage=Stage.BODY.value,
+            start_time=start_time,
+            end_time=now,
+            counted=False,
+            description="the run was stopped before the final dot",
+            streak=job.streak,
+        )
 
     def _own_result(
         self, job: Job, admission: Admission, reason: str, stage: str, start_time: datetime, now: datetime

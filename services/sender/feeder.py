@@ -1,6 +1,7 @@
 """Keeps the queues in memory short but never empty: claims what may go out, gives back what cannot for a while."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -65,14 +66,31 @@ class Feeder:
         self._ledger = ledger
         self._bulletin = bulletin
         self._queues = queues
+        self._returned: list[Claimed] = []
         self._wake = asyncio.Event()
         self._next_due: datetime | None = None
+        self._open_run_ids: frozenset[str] = frozenset()
         self.filled = asyncio.Event()
         self.low_water = MOST_CLAIMED // 2
 
     def wake(self) -> None:
         """Look for work now: something was stored, resumed or taken from the queues."""
         self._wake.set()
+
+    def is_open(self, run_id: str) -> bool:
+        """Say whether messages of a run may still go out, as far as was seen at the last look."""
+        return run_id in self._open_run_ids
+
+    def close(self, run_id: str) -> None:
+        """Let no further dot of a run be written: somebody paused or cancelled it just now."""
+        self._open_run_ids -= {run_id}
+        self.give_back(job.claimed for job in self._queues.remove_run(run_id))
+
+    def give_back(self, claims: Iterable[Claimed]) -> None:
+        """Put claims back that nobody will use; those that are void already stay as they are."""
+        self._returned.extend(claims)
+        if self._returned:
+            self._wake.set()
 
     async def run(self) -> None:
         """Feed until cancelled."""
@@ -81,6 +99,10 @@ class Feeder:
                 found = await self._feed()
             except DatabaseUnavailable as error:
                 log.warning("claiming waits for the database", error=str(error))
+                await self._clock.sleep(LOOK_AGAIN.total_seconds())
+                continue
+            except Exception:
+                log.exception("claiming failed by a bug, and is tried again")
                 await self._clock.sleep(LOOK_AGAIN.total_seconds())
                 continue
             if found:
@@ -105,16 +127,23 @@ class Feeder:
                 wanted[one.run.run_id] = min(share, MOST_CLAIMED_PER_RUN) - self._queues.count_of(one.run.run_id)
             else:
                 stalled.append(one.run.run_id)
-        is_open = {one.run.run_id for one in open_runs}
-        ended = [run_id for run_id in self._queues.run_ids() if run_id not in is_open]
-        given_back = [job.claimed for run_id in (*stalled, *ended) for job in self._queues.remove_run(run_id)]
+        self._open_run_ids = frozenset(one.run.run_id for one in open_runs)
+        ended = [run_id for run_id in self._queues.run_ids() if not self.is_open(run_id)]
+        self.give_back(job.claimed for run_id in (*stalled, *ended) for job in self._queues.remove_run(run_id))
+        returned, self._returned = self._returned, []
         wanted = {run_id: count for run_id, count in wanted.items() if count > 0}
         is_due = self._next_due is None or self._next_due <= now
-        if not (wanted or given_back or stalled or is_due):
+        if not (wanted or returned or stalled or is_due):
             return 0
-        claimed, next_due, run_ids = await self._database.write(
-            _turn, wanted, stalled, given_back, is_due=is_due, worker=self._worker.worker_id, now=now
-        )
+        try:
+            # A claim that comes back may have a result on its way to the book, which has to be there first.
+            await self._ledger.settle()
+            claimed, next_due, run_ids = await self._database.write(
+                _turn, wanted, stalled, returned, is_due=is_due, worker=self._worker.worker_id, now=now
+            )
+        except BaseException:
+            self._returned += returned
+            raise
         if claimed:
             reached(Window.AFTER_CLAIM)
         if is_due:
@@ -122,7 +151,11 @@ class Feeder:
             self._next_due = min(next_due or now + LOOK_AGAIN, now + LOOK_AGAIN)
         self._bulletin.publish(run_ids)
         by_run = {one.run.run_id: one for one in open_runs}
-        self._queues.add([await self._job(one, by_run[one.run_id]) for one in claimed])
+        try:
+            self._queues.add([await self._job(one, by_run[one.run_id]) for one in claimed])
+        except BaseException:
+            self.give_back(claimed)
+            raise
         return len(claimed)
 
     async def _open(self, run: runs.Run) -> OpenRun:
@@ -151,7 +184,7 @@ def _turn(
     connection: Connection,
     wanted: dict[str, int],
     stalled: list[str],
-    given_back: list[Claimed],
+    returned: list[Claimed],
     *,
     is_due: bool,
     worker: str,
@@ -159,7 +192,7 @@ def _turn(
 ) -> tuple[list[Claimed], datetime | None, frozenset[str]]:
     """Do all that one turn of feeding writes, in one transaction."""
     changes = Changes()
-    outbox.release(connection, given_back, now=now, changes=changes)
+    outbox.release(connection, returned, now=now, changes=changes)
     next_due = outbox.promote_due(connection, now=now, most=MOST_PROMOTED, changes=changes) if is_due else None
     for run_id in stalled:
         outbox.expire_oldest(connection, run_id=run_id, most=EXPIRED_AT_ONCE, now=now, changes=changes)

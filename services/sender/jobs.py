@@ -31,6 +31,7 @@ class Job:
     quick_tries: int = 0  # of them, those that the path to a server ended
     avoid: frozenset[str] = frozenset()  # accounts that just failed it
     is_plain: bool = False  # leave out the optional parameters of SMTP
+    is_at_dot: bool = False  # the dot of the present attempt is, or is about to be, on the wire
 
     @property
     def run_id(self) -> str:
