@@ -1,0 +1,120 @@
+"""Accounts, deliveries and their decisions by command line, over a real channel."""
+
+import io
+import sys
+
+import pytest
+
+from mailer.v1 import sender_pb2
+from tests.fakes.scripted_sender import ScriptedSender
+from tests.integration.cli.conftest import CommandLine
+
+SERVER = ("--name", "main", "--host", "smtp.example.org")
+
+
+async def test_a_password_is_read_from_stdin_and_never_shown(
+    mailer: CommandLine, sender: ScriptedSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("s3cret with blanks \n"))
+    outcome = await mailer("account", "add", *SERVER, "--user", "news", "--password-stdin")
+    assert outcome.status == 0
+    assert sender.passwords == ["s3cret with blanks "]
+    assert "s3cret" not in outcome.out + outcome.err
+
+
+async def test_a_password_is_never_an_argument(mailer: CommandLine, sender: ScriptedSender) -> None:
+    outcome = await mailer("account", "add", *SERVER, "--user", "news", "--password", "s3cret")
+    assert outcome.status == 2
+    assert sender.accounts == {}
+
+
+async def test_a_password_that_nobody_can_be_asked_for_names_the_other_ways(mailer: CommandLine) -> None:
+    outcome = await mailer("account", "add", *SERVER, "--user", "news")
+    assert outcome.status == 2
+    assert "--password-stdin" in outcome.err
+
+
+async def test_a_password_may_stay_where_the_sender_can_read_it(mailer: CommandLine, sender: ScriptedSender) -> None:
+    await mailer("account", "add", *SERVER, "--user", "news", "--password-env", "MAILER_SECRET_MAIN")
+    (account,) = sender.accounts.values()
+    assert account.credential == sender_pb2.Credential(username="news", password_env="MAILER_SECRET_MAIN")
+
+
+async def test_a_password_has_one_source(mailer: CommandLine) -> None:
+    sources = ("--password-env", "MAILER_SECRET_MAIN", "--password-file", "main")
+    assert (await mailer("account", "add", *SERVER, "--user", "news", *sources)).status == 2
+
+
+async def test_an_update_names_what_was_named_and_nothing_else(mailer: CommandLine, sender: ScriptedSender) -> None:
+    await mailer("account", "add", *SERVER)
+    await mailer("account", "update", "main", "--per-hour", "0", "--circuit-rest", "90s", "--enabled")
+    (request,) = sender.updated
+    assert set(request.update_mask.paths) == {"caps.per_hour_count", "circuit_policy.rest", "disabled"}
+    assert request.account.circuit_policy.rest.seconds == 90
+
+
+async def test_an_update_of_nothing_is_refused(mailer: CommandLine, sender: ScriptedSender) -> None:
+    await mailer("account", "add", *SERVER)
+    assert (await mailer("account", "update", "main")).status == 2
+    assert sender.updated == []
+
+
+async def test_an_account_that_does_not_work_has_its_own_status(mailer: CommandLine, sender: ScriptedSender) -> None:
+    await mailer("account", "add", *SERVER)
+    sender.verification = sender_pb2.VerifyAccountResponse(failed_stage="AUTH", description="check the password")
+    outcome = await mailer("account", "verify", "main")
+    assert outcome.status == 6
+    assert "check the password" in outcome.out
+
+
+async def test_a_circuit_shows_why_it_is_open(mailer: CommandLine, sender: ScriptedSender) -> None:
+    await mailer("account", "add", *SERVER)
+    (account,) = sender.accounts.values()
+    account.circuit.state = sender_pb2.Circuit.STATE_OPEN
+    account.circuit.last_failure = "connection refused"
+    outcome = await mailer("circuits")
+    assert "open" in outcome.out
+    assert "connection refused" in outcome.out
+
+
+async def test_deliveries_are_filtered_by_state(mailer: CommandLine, sender: ScriptedSender) -> None:
+    sender.deliveries = [
+        sender_pb2.Delivery(delivery_id="1", address="a@example.org", state=sender_pb2.DELIVERY_STATE_SENT),
+        sender_pb2.Delivery(delivery_id="2", address="b@example.org", state=sender_pb2.DELIVERY_STATE_UNKNOWN),
+    ]
+    outcome = await mailer("deliveries", "--state", "unknown", "--json")
+    assert [one["delivery_id"] for one in outcome.document["deliveries"]] == ["2"]
+
+
+async def test_unknown_deliveries_are_decided_by_a_person(mailer: CommandLine, sender: ScriptedSender) -> None:
+    assert (await mailer("resolve", "--retry", "1", "2", "--yes")).status == 0
+    assert sender.resolved[0].resolution == sender_pb2.ResolveUnknownRequest.RESOLUTION_RETRY
+    assert list(sender.resolved[0].delivery_ids) == ["1", "2"]
+
+
+@pytest.mark.parametrize("decision", [(), ("--sent", "--retry", "1"), ("--sent",), ("--sent", "1", "--run", "r")])
+async def test_half_a_decision_is_none(mailer: CommandLine, sender: ScriptedSender, decision: tuple[str, ...]) -> None:
+    assert (await mailer("resolve", *decision, "--yes")).status == 2
+    assert sender.resolved == []
+
+
+async def test_a_service_that_is_not_there_is_named_with_its_address(mailer: CommandLine) -> None:
+    mailer.sender = "127.0.0.1:9"
+    outcome = await mailer("account", "list", "--json")
+    assert outcome.status == 5
+    assert "the sender at 127.0.0.1:9 cannot be reached" in outcome.err
+    assert outcome.document["error"]["code"] == "UNAVAILABLE"
+
+
+async def test_a_bug_of_a_service_is_said_without_its_details(mailer: CommandLine) -> None:
+    outcome = await mailer("suppression", "list")
+    assert outcome.status == 1
+    assert "its log has the traceback" in outcome.err
+
+
+async def test_health_names_the_one_that_is_away(mailer: CommandLine) -> None:
+    assert (await mailer("health")).status == 0
+    mailer.backup = "127.0.0.1:9"
+    outcome = await mailer("health", "--json")
+    assert outcome.status == 5
+    assert [one["status"] == "SERVING" for one in outcome.document["services"]] == [True, True, False]

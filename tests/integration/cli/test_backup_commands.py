@@ -1,0 +1,69 @@
+"""Backups by command line, over a real channel."""
+
+from mailer.v1 import backup_pb2
+from tests.fakes.scripted_backup import ScriptedBackup
+from tests.integration.cli.conftest import CommandLine
+
+
+async def test_a_snapshot_is_taken_and_listed(mailer: CommandLine, backup: ScriptedBackup) -> None:
+    outcome = await mailer("backup", "create", "--note", "before the update", "--json")
+    assert outcome.document["snapshot"]["note"] == "before the update"
+    assert len((await mailer("backup", "list", "--json")).document["snapshots"]) == 1
+
+
+async def test_damage_has_its_own_status(mailer: CommandLine, backup: ScriptedBackup) -> None:
+    backup.snapshots = [backup.snapshot(state=backup_pb2.Snapshot.STATE_DAMAGED, damage="one byte differs")]
+    outcome = await mailer("backup", "verify", "snapshot-0")
+    assert outcome.status == 6
+    assert "one byte differs" in outcome.out
+
+
+async def test_the_latest_snapshot_is_never_a_damaged_one(mailer: CommandLine, backup: ScriptedBackup) -> None:
+    backup.snapshots = [backup.snapshot(state=backup_pb2.Snapshot.STATE_DAMAGED)]
+    backup.snapshots.append(backup.snapshot())
+    outcome = await mailer("backup", "verify", "latest", "--json")
+    assert outcome.document["snapshot"]["snapshot_id"] == "snapshot-1"
+
+
+async def test_without_a_snapshot_there_is_no_latest(mailer: CommandLine) -> None:
+    outcome = await mailer("backup", "restore", "latest", "--yes")
+    assert outcome.status == 3
+    assert "mailer backup create" in outcome.err
+
+
+async def test_nothing_is_pruned_before_the_plan_was_agreed_to(mailer: CommandLine, backup: ScriptedBackup) -> None:
+    outcome = await mailer("backup", "prune", "--keep-last", "3")
+    assert outcome.status == 2
+    assert "old" in outcome.err
+    assert [request.validate_only for request in backup.pruned] == [True]
+
+
+async def test_a_dry_run_prunes_nothing(mailer: CommandLine, backup: ScriptedBackup) -> None:
+    outcome = await mailer("backup", "prune", "--keep-last", "3", "--dry-run", "--yes")
+    assert outcome.status == 0
+    assert "would be removed" in outcome.out
+    assert [request.validate_only for request in backup.pruned] == [True]
+
+
+async def test_without_a_rule_those_of_the_settings_prune(mailer: CommandLine, backup: ScriptedBackup) -> None:
+    await mailer("backup", "prune", "--yes")
+    assert backup.pruned[-1] == backup_pb2.BackupPruneRequest(policy=backup_pb2.RetentionPolicy(keep_last_count=7))
+
+
+async def test_nothing_is_restored_before_the_plan_was_agreed_to(mailer: CommandLine, backup: ScriptedBackup) -> None:
+    outcome = await mailer("backup", "restore", "snapshot-0")
+    assert outcome.status == 2
+    assert "12 messages, which stay known as sent" in outcome.err
+    assert backup.restored == []
+
+
+async def test_a_restore_says_how_to_undo_it_and_what_waits(mailer: CommandLine, backup: ScriptedBackup) -> None:
+    outcome = await mailer("backup", "restore", "snapshot-0", "--yes")
+    assert backup.restored == ["snapshot-0"]
+    assert "mailer backup restore before" in outcome.out
+    assert "resume or cancel" in outcome.err
+
+
+async def test_a_restore_by_script_prints_one_document(mailer: CommandLine) -> None:
+    outcome = await mailer("backup", "restore", "snapshot-0", "--yes", "--json")
+    assert outcome.document["held_run_ids"] == ["aa"]

@@ -1,0 +1,215 @@
+"""Campaigns by command line, over a real channel."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.scripted_scheduler import ScriptedScheduler, State
+from tests.integration.cli.conftest import CommandLine
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    template, people = tmp_path / "t.html", tmp_path / "people.csv"
+    template.write_text("<p>Hello {{ name }}</p>", encoding="utf-8")
+    people.write_text(
+        'email;name;items\nada@example.org;Ada;[1]\n\nbroken;B;[]\nx@example.org;X;["a"\nbob@example.org;Bob;[]\n',
+        encoding="utf-8",
+    )
+    return str(template), str(people)
+
+
+async def test_one_command_creates_imports_and_schedules(
+    mailer: CommandLine, scheduler: ScriptedScheduler, files: tuple[str, str]
+) -> None:
+    template, people = files
+    content = ("--template", template, "--subject", "Hello", "--from", "Ida <ida@example.org>")
+    when = ("--at", "2026-12-01 09:00", "--zone", "Europe/Berlin")
+    outcome = await mailer("campaign", "create", "--name", "winter", *content, "--recipients", people, *when, "--json")
+    assert outcome.status == 0
+    stored = scheduler.created[0].campaign.content
+    assert (stored.html, stored.from_address.display_name) == ("<p>Hello {{ name }}</p>", "Ida")
+    assert scheduler.scheduled[0].schedule.send_time.ToJsonString() == "2026-12-01T08:00:00Z"
+    assert list(scheduler.recipients) == ["ada@example.org", "bob@example.org"]
+    assert outcome.document["campaign"]["state"] == "STATE_SCHEDULED"
+    assert [(one["line"], one["address"]) for one in outcome.document["import"]["rejected"]] == [
+        (4, "broken"),
+        (5, "x@example.org"),
+    ]
+
+
+async def test_nothing_is_stored_when_the_command_line_is_wrong(
+    mailer: CommandLine, scheduler: ScriptedScheduler, files: tuple[str, str]
+) -> None:
+    template, people = files
+    content = ("--name", "w", "--template", template, "--subject", "Hello", "--from", "ida@example.org")
+    for wrong in (
+        ("--at", "2027-03-28 02:30", "--zone", "Europe/Berlin"),
+        ("--at", "2026-12-01 09:00"),
+        ("--now", "--cron", "0 9 * * 1", "--zone", "UTC"),
+        ("--recipients", f"{people}.gone"),
+        ("--template-id", "winter"),
+        ("--zone", "Mars/Olympus"),
+    ):
+        assert (await mailer("campaign", "create", *content, *wrong)).status == 2
+    assert scheduler.created == []
+
+
+async def test_the_same_request_id_goes_out_again_when_the_service_was_away(
+    mailer: CommandLine, scheduler: ScriptedScheduler
+) -> None:
+    scheduler.break_creates = 2
+    outcome = await mailer("campaign", "create", "--name", "w", "--template-id", "0" * 32)
+    assert outcome.status == 0
+    assert len(scheduler.created) == 3
+    assert len({request.request_id for request in scheduler.created}) == 1
+
+
+async def test_all_wrong_fields_are_said_in_one_sentence(mailer: CommandLine, files: tuple[str, str]) -> None:
+    outcome = await mailer("campaign", "create", "--name", "w", "--template", files[0], "--json")
+    assert outcome.status == 1
+    error = outcome.document["error"]
+    assert error["code"] == "INVALID_ARGUMENT"
+    assert [one["field"] for one in error["field_violations"]] == [
+        "campaign.content.subject",
+        "campaign.content.from_address",
+    ]
+    assert "subject: is missing: add one; " in outcome.err
+
+
+async def test_a_broken_import_starts_again_and_counts_everybody_once(
+    mailer: CommandLine, scheduler: ScriptedScheduler, tmp_path: Path
+) -> None:
+    scheduler.add("a" * 32, "winter")
+    scheduler.break_imports = 1
+    people = tmp_path / "people.csv"
+    people.write_text("address\n" + "".join(f"p{number}@example.org\n" for number in range(2500)) + "nobody\n")
+    outcome = await mailer("campaign", "import", "winter", str(people), "--json")
+    assert outcome.status == 0
+    assert outcome.document["accepted_count"] == "2500"
+    assert outcome.document["duplicate_count"] == "0"
+    assert outcome.document["rejected"] == [
+        {"line": 2502, "address": "nobody", "description": "no @: write an address"}
+    ]
+    assert "nobody is added twice" in outcome.err
+
+
+async def test_importing_again_finds_everybody_there(
+    mailer: CommandLine, scheduler: ScriptedScheduler, files: tuple[str, str]
+) -> None:
+    scheduler.add("a" * 32, "winter")
+    await mailer("campaign", "import", "winter", files[1])
+    outcome = await mailer("campaign", "import", "winter", files[1], "--json")
+    assert (outcome.document["accepted_count"], outcome.document["duplicate_count"]) == ("0", "2")
+
+
+async def test_heavy_recipients_travel_in_small_messages(
+    mailer: CommandLine, scheduler: ScriptedScheduler, tmp_path: Path
+) -> None:
+    scheduler.add("a" * 32, "winter")
+    people = tmp_path / "people.csv"
+    people.write_text("address,text\n" + "".join(f"p{number}@example.org,{'x' * 15_000}\n" for number in range(300)))
+    assert (await mailer("campaign", "import", "winter", str(people))).status == 0
+    assert len(scheduler.recipients) == 300
+    assert scheduler.largest_message < 2 * 1024 * 1024
+
+
+async def test_a_file_that_is_not_utf8_is_refused_before_anything_is_sent(
+    mailer: CommandLine, scheduler: ScriptedScheduler, tmp_path: Path
+) -> None:
+    scheduler.add("a" * 32, "winter")
+    people = tmp_path / "people.csv"
+    people.write_bytes(b"address,city\nada@example.org,Ulm\nbob@example.org,Z\xfcrich\n")
+    outcome = await mailer("campaign", "import", "winter", str(people))
+    assert outcome.status == 2
+    assert "line 3 is not UTF-8" in outcome.err
+    assert scheduler.recipients == {}
+
+
+async def test_strict_refuses_a_file_with_bad_lines(
+    mailer: CommandLine, scheduler: ScriptedScheduler, files: tuple[str, str]
+) -> None:
+    scheduler.add("a" * 32, "winter")
+    assert (await mailer("campaign", "import", "winter", files[1], "--strict")).status == 1
+
+
+async def test_watching_survives_a_restart_of_the_scheduler(mailer: CommandLine, scheduler: ScriptedScheduler) -> None:
+    scheduler.add("a" * 32, "winter")
+    scheduler.streams = [[State.STATE_SCHEDULED, State.STATE_RUNNING], [], [State.STATE_RUNNING, State.STATE_FINISHED]]
+    outcome = await asyncio.wait_for(mailer("campaign", "watch", "winter"), 30)
+    assert outcome.status == 0
+    assert scheduler.streams == []
+    assert "connecting again" in outcome.err
+    assert "finished" in outcome.out
+
+
+async def test_watching_prints_the_last_state_alone_as_json(mailer: CommandLine, scheduler: ScriptedScheduler) -> None:
+    scheduler.add("a" * 32, "winter")
+    scheduler.streams = [[State.STATE_RUNNING, State.STATE_CANCELLED]]
+    outcome = await mailer("campaign", "watch", "winter", "--json")
+    assert outcome.document["campaign"]["state"] == "STATE_CANCELLED"
+    assert "running" in outcome.err
+
+
+async def test_a_campaign_is_found_by_name_on_any_page(mailer: CommandLine, scheduler: ScriptedScheduler) -> None:
+    for number in range(7):
+        scheduler.add(f"{number:032x}", f"campaign {number}")
+    outcome = await mailer("campaign", "show", "campaign 6", "--json")
+    assert outcome.document["campaign"]["campaign_id"] == f"{6:032x}"
+
+
+async def test_a_list_is_as_long_as_its_limit(mailer: CommandLine, scheduler: ScriptedScheduler) -> None:
+    for number in range(7):
+        scheduler.add(f"{number:032x}", f"campaign {number}")
+    outcome = await mailer("campaign", "list", "--limit", "5", "--json")
+    assert len(outcome.document["campaigns"]) == 5
+    assert "--limit 0 shows all" in outcome.err
+    assert len((await mailer("campaign", "list", "--limit", "0", "--json")).document["campaigns"]) == 7
+
+
+async def test_two_campaigns_of_one_name_are_told_apart_by_id(
+    mailer: CommandLine, scheduler: ScriptedScheduler
+) -> None:
+    scheduler.add("a" * 32, "winter")
+    scheduler.add("b" * 32, "winter")
+    outcome = await mailer("campaign", "show", "winter")
+    assert outcome.status == 2
+    assert "a" * 32 in outcome.err
+    assert (await mailer("campaign", "show", "bbbbb", "--json")).document["campaign"]["campaign_id"] == "b" * 32
+
+
+async def test_an_unknown_name_is_not_found_and_the_closest_is_named(
+    mailer: CommandLine, scheduler: ScriptedScheduler
+) -> None:
+    scheduler.add("a" * 32, "winter")
+    outcome = await mailer("campaign", "show", "wintr")
+    assert outcome.status == 3
+    assert 'did you mean "winter"?' in outcome.err
+
+
+async def test_the_wrong_state_has_its_own_status(mailer: CommandLine, scheduler: ScriptedScheduler) -> None:
+    scheduler.add("a" * 32, "winter")
+    outcome = await mailer("campaign", "pause", "winter", "--json")
+    assert outcome.status == 4
+    assert outcome.document["error"]["metadata"] == {"state": "DRAFT"}
+
+
+async def test_what_cannot_be_undone_is_not_done_unasked(mailer: CommandLine, scheduler: ScriptedScheduler) -> None:
+    scheduler.add("a" * 32, "winter", State.STATE_RUNNING)
+    assert (await mailer("campaign", "cancel", "winter")).status == 2
+    assert scheduler.campaigns["a" * 32].state == State.STATE_RUNNING
+    assert (await mailer("campaign", "cancel", "winter", "--yes")).status == 0
+    assert scheduler.campaigns["a" * 32].state == State.STATE_CANCELLED
+
+
+async def test_an_empty_list_says_what_to_do_next(mailer: CommandLine) -> None:
+    assert "mailer campaign create" in (await mailer("campaign", "list")).out
+    assert (await mailer("campaign", "list", "--json")).document == {"campaigns": [], "next_page_token": ""}
+
+
+async def test_what_a_service_says_cannot_move_the_cursor(mailer: CommandLine, scheduler: ScriptedScheduler) -> None:
+    scheduler.add("a" * 32, "win\x1b[2Jter [bold]")
+    outcome = await mailer("campaign", "list")
+    assert "\x1b" not in outcome.out
+    assert "win\N{REPLACEMENT CHARACTER}[2Jter [bold]" in outcome.out
