@@ -69,8 +69,23 @@ async def build(process: ServiceProcess[SenderSettings]) -> AsyncIterator[None]:
     dial = dial_with(Connector(), passwords)
     programs = Programs(database)
     ledger = Ledger(database, clock, on_change=bulletin.publish)
-    feeder = Feeder(database, clock, worker, roster, programs, ledger, bulletin, queues)
+    feeder = Feeder(
+        database=database,
+        clock=clock,
+        worker=worker,
+        roster=roster,
+        programs=programs,
+        ledger=ledger,
+        bulletin=bulletin,
+        queues=queues,
+    )
     decisions = Decisions(database, clock, bulletin, ledger)
+    metrics = DeliveryMetrics(
+        process.registry,
+        in_flight=lambda: delivery.in_flight_count,
+        claimed=lambda: len(queues),
+        unwritten=lambda: ledger.waiting_count,
+    )
     delivery = Delivery(
         clock=clock,
         random=random,
@@ -83,13 +98,7 @@ async def build(process: ServiceProcess[SenderSettings]) -> AsyncIterator[None]:
         worker_id=lambda: worker.worker_id,
         on_guard=decisions.take_back_refused,
         on_refused_content=decisions.pause_refused,
-        on_attempt=lambda account, outcome, seconds: metrics.attempt_ended(account, outcome, seconds),
-    )
-    metrics = DeliveryMetrics(
-        process.registry,
-        in_flight=lambda: delivery.in_flight_count,
-        claimed=lambda: len(queues),
-        unwritten=lambda: ledger.waiting_count,
+        on_attempt=metrics.attempt_ended,
     )
 
     def decided(run_id: str) -> None:
@@ -124,7 +133,7 @@ async def build(process: ServiceProcess[SenderSettings]) -> AsyncIterator[None]:
         stopping.cancel()
         await _cancel(working)
         await delivery.stop(settings.stop_grace.total_seconds())
-        await _release(process, worker, queues, ledger)
+        await _release(process, queues, ledger)
         await _cancel([writing])
         await roster.close()
         worker.stop()
@@ -158,7 +167,7 @@ async def _end_with(stopping: asyncio.Event, tasks: list[asyncio.Task[None]]) ->
         task.cancel()
 
 
-async def _release(process: ServiceProcess[SenderSettings], worker: Worker, queues: Queues, ledger: Ledger) -> None:
+async def _release(process: ServiceProcess[SenderSettings], queues: Queues, ledger: Ledger) -> None:
     """Put every result on disk and give back what was not begun, as long as the database takes it."""
     with suppress(TimeoutError, DatabaseUnavailable):
         async with asyncio.timeout(process.settings.stop_grace.total_seconds()):

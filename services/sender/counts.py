@@ -1,4 +1,4 @@
-"""How many deliveries of a run are in which state: kept in the transaction that moves the deliveries, so never wrong."""
+"""How many deliveries of a run are in which state: changed in the transaction that moves them, so never wrong."""
 
 from collections import Counter
 from dataclasses import dataclass, field

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import datetime
 from random import Random
 
@@ -26,7 +25,7 @@ from services.sender.jobs import Job, Queues
 from services.sender.judgement import Judgement, Next, judge_attempt
 from services.sender.ledger import Ledger
 from services.sender.options import retry_policy
-from services.sender.replies import Action, Breaker, Hold, Scope, Stage
+from services.sender.replies import Action, Breaker, Hold, Scope
 from services.sender.roster import Admission, Refusal, Roster
 from services.sender.smtp import ConnectFailed
 from services.sender.states import DeliveryState, LogOutcome
@@ -35,6 +34,11 @@ log = structlog.get_logger(__name__)
 
 ROOM_INTERVAL = 1.0
 REFUSED_CONTENTS_IN_A_ROW = 10
+_OWN_OUTCOMES = {
+    DeliveryState.PENDING: LogOutcome.REQUEUED,
+    DeliveryState.FAILED: LogOutcome.FAILED,
+    DeliveryState.UNKNOWN: LogOutcome.UNKNOWN,
+}
 
 
 class Delivery:
@@ -58,9 +62,9 @@ class Delivery:
     ) -> None:
         """Take the parts.
 
-        `dial` opens a connection to an account (raises ConnectFailed). `on_guard` gets the delivery keys that a suspended
-        account refused, `on_refused_content` a run whose content servers refuse time after time, with the reason;
-        `on_attempt` the account's name, the outcome and the seconds of every attempt, for the figures.
+        `dial` opens a connection to an account (raises ConnectFailed). `on_guard` gets the delivery keys that a
+        suspended account refused, `on_refused_content` a run whose content servers refuse time after time, with the
+        reason; `on_attempt` the account's name, the outcome and the seconds of every attempt, for the figures.
         """
         self._clock = clock
         self._random = random
@@ -144,15 +148,13 @@ class Delivery:
         except Exception:
             log.exception("an attempt ended by a bug", delivery=job.claimed.delivery_key, run=job.run_id)
             self._roster.settle(admission, Breaker.NONE, reason="a bug of ours", counted=False)
-            now = self._clock.now()
-            result = self._own_result(job, admission, "a bug of ours, see the log", "INTERNAL", now, now)
-            if job.is_at_dot:
-                result = replace(result, state=DeliveryState.UNKNOWN, outcome=LogOutcome.UNKNOWN)
-            self._ledger.record(result)
+            state = DeliveryState.UNKNOWN if job.is_at_dot else DeliveryState.FAILED
+            reason = "a bug of ours, see the log"
+            self._ledger.record(self._own_result(job, admission, state, stage="INTERNAL", reason=reason))
 
     async def _attempt(self, job: Job, admission: Admission) -> None:
         start_time = self._clock.now()
-        message = self._render(job, admission, start_time)
+        message = self._render(job, admission)
         if message is None:
             return
         job.tries += 1
@@ -194,7 +196,7 @@ class Delivery:
         job.is_at_dot = self._feeder.is_open(job.run_id)
         return job.is_at_dot
 
-    def _render(self, job: Job, admission: Admission, now: datetime) -> RenderedMessage | None:
+    def _render(self, job: Job, admission: Admission) -> RenderedMessage | None:
         claimed = job.claimed
         recipient = Address(claimed.address, claimed.display_name)
         try:
@@ -207,7 +209,7 @@ class Delivery:
         except RenderProblem as problem:
             self._roster.settle(admission, Breaker.NONE, reason="not sent", counted=False)
             reason = f"the message cannot be rendered for this recipient: {problem}"
-            self._ledger.record(self._own_result(job, admission, reason, "RENDER", now, now))
+            self._ledger.record(self._own_result(job, admission, DeliveryState.FAILED, stage="RENDER", reason=reason))
             return None
 
     def _settle(self, job: Job, admission: Admission, attempted: Attempted, start_time: datetime) -> None:
@@ -221,7 +223,17 @@ class Delivery:
             return
         if attempted.was_stopped:
             self._roster.settle(admission, Breaker.NONE, reason="the run was stopped", counted=True)
-            self._ledger.record(self._stopped_result(job, admission, start_time, now))
+            reason = "the run was stopped before the final dot"
+            self._ledger.record(
+                self._own_result(
+                    job,
+                    admission,
+                    DeliveryState.PENDING,
+                    stage=attempted.incident.stage.value,
+                    reason=reason,
+                    start_time=start_time,
+                )
+            )
             return
         judgement = judge_attempt(
             job,
@@ -301,36 +313,30 @@ class Delivery:
                 del self._refused_contents[job.run_id]
                 self._in_background(self._on_refused_content(job.run_id, judgement.verdict.reason))
 
-    def _stopped_result(self, job: Job, admission: Admission, start_time: datetime, now: datetime) -> Result:
-        """Return the entry for a message whose run was stopped before its dot: back to the queue, not counted."""
-        return Result(
-            claimed=job.claimed,
-            state=DeliveryState.PENDING,
-            outcome=LogOutcome.REQUEUED,
-            worker=self._worker_id(),
-            account_id=admission.account.account_id,
-            stage=Stage.BODY.value,
-            start_time=start_time,
-            end_time=now,
-            counted=False,
-            description="the run was stopped before the final dot",
-            streak=job.streak,
-        )
-
     def _own_result(
-        self, job: Job, admission: Admission, reason: str, stage: str, start_time: datetime, now: datetime
+        self,
+        job: Job,
+        admission: Admission,
+        state: DeliveryState,
+        *,
+        stage: str,
+        reason: str,
+        start_time: datetime | None = None,
     ) -> Result:
-        """Return the entry for a message that failed on our side of the connection."""
+        """Return the entry for a message that ended on our side of the connection."""
+        now = self._clock.now()
         return Result(
             claimed=job.claimed,
-            state=DeliveryState.FAILED,
-            outcome=LogOutcome.FAILED,
+            state=state,
+            outcome=_OWN_OUTCOMES[state],
             worker=self._worker_id(),
             account_id=admission.account.account_id,
             stage=stage,
-            start_time=start_time,
+            start_time=start_time or now,
             end_time=now,
+            counted=state is not DeliveryState.PENDING,
             description=reason,
+            streak=job.streak,
         )
 
     def _in_background(self, work: Awaitable[None]) -> None:

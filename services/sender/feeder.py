@@ -48,6 +48,7 @@ class Feeder:
 
     def __init__(
         self,
+        *,
         database: Database,
         clock: Clock,
         worker: Worker,

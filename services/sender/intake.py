@@ -63,7 +63,9 @@ class Intake:
         key = request_key("SendBatch", request, request.request_id)
         run_id = request.run_id or _own_run_id(request.request_id)
         checked = check_recipients(request, run_id, program)
-        response = await self._database.write(self._store, request, key, run_id, checked, program)
+        response = await self._database.write(
+            self._store, request, key, run_id=run_id, checked=checked, program=program
+        )
         response.delivery_ids.extend(checked.delivery_ids)
         self._on_stored(run_id)
         return response
@@ -92,6 +94,7 @@ class Intake:
         connection: Connection,
         request: sender_pb2.SendBatchRequest,
         key: RequestKey,
+        *,
         run_id: str,
         checked: Checked,
         program: Program,

@@ -20,6 +20,13 @@ class Answers:
     data: Reply | None = None
 
     @property
+    def are_welcome(self) -> bool:
+        """Say whether everything was answered with yes: what happens nearly always, looked at first."""
+        if self.data is None or self.data.code != GO_ON or not 200 <= self.mail.code <= 299:
+            return False
+        return all(200 <= reply.code <= 299 for reply in self.recipients)
+
+    @property
     def refusal(self) -> Incident | None:
         """Return what keeps the message from being sent; None when its body may follow.
 

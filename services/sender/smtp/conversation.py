@@ -145,20 +145,20 @@ class Conversation:
         reached(Window.AFTER_ENVELOPE)
         wire = self._wire
         wire.stage = Stage.BODY
-        await self._write_in_pieces(body)
+        if len(body) > CHUNK_BYTES or wire.has_reply:
+            await self._write_in_pieces(body)
+        elif wire.write(body) and wire.is_full:
+            await wire.drain(self._timeouts.write)
         if wire.has_reply or wire.end:
             return self._early(await wire.reply(self._timeouts.write))
         return ReadyForDot(self._refused)
 
     async def _write_in_pieces(self, body: bytes) -> None:
         """Write until the end, or until the server says something: it does not want the rest."""
-        pieces: list[bytes | memoryview] = [body]
-        if len(body) > CHUNK_BYTES:
-            view = memoryview(body)
-            pieces = [view[start : start + CHUNK_BYTES] for start in range(0, len(body), CHUNK_BYTES)]
-        for piece in pieces:
+        view = memoryview(body)
+        for start in range(0, len(body), CHUNK_BYTES):
             await self._wire.hear()
-            if self._wire.has_reply or not self._wire.write(piece):
+            if self._wire.has_reply or not self._wire.write(view[start : start + CHUNK_BYTES]):
                 return
             await self._wire.drain(self._timeouts.write)
 
@@ -197,7 +197,7 @@ class Conversation:
         if wire.end and not wire.has_reply:
             return NotAccepted(Incident(Stage.IDLE, event=wire.end, detail=wire.last_words))
         self._opened = None
-        refusal = await self._reset_answer()
+        refusal = await self._reset_answer() if self._is_resetting else None
         if refusal:
             return NotAccepted(refusal)
         if self.extensions.has_pipelining:
@@ -205,6 +205,8 @@ class Conversation:
         else:
             with_size = self.extensions.has_size
             answers = await ask_one_by_one(wire, envelope, self._timeouts, with_size=with_size)
+        if answers.are_welcome:
+            return None
         self._refused = answers.refused(envelope)
         refusal = answers.refusal
         return self._leave(refusal, answers) if refusal else None
@@ -236,8 +238,6 @@ class Conversation:
         return NotAccepted(refusal, self._refused)
 
     async def _reset_answer(self) -> Incident | None:
-        if not self._is_resetting:
-            return None
         self._is_resetting = False
         self._wire.stage = Stage.RSET
         reply = await self._wire.reply(self._timeouts.mail)
@@ -287,7 +287,7 @@ class Conversation:
         wire = self._wire
         try:
             await wire.hear()
-            refusal = await self._reset_answer()
+            refusal = await self._reset_answer() if self._is_resetting else None
             if refusal:
                 return refusal
             wire.stage = stage

@@ -1,7 +1,7 @@
 """Who sends to whom, and the message as it travels between DATA and the final dot."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _UNSAFE = re.compile(r"[\x00-\x20\x7f<>]")
 
@@ -19,19 +19,17 @@ class Envelope:
     recipients: tuple[str, ...]
     size_bytes: int = 0
     is_plain: bool = False
+    needs_smtputf8: bool = field(init=False, repr=False, compare=False, default=False)
+    """Whether only a server with SMTPUTF8 (RFC 6531) can take it."""
 
     def __post_init__(self) -> None:
         """Refuse what would be another command."""
         if not self.recipients:
             raise ValueError("an envelope needs a recipient")
-        for address in (self.sender, *self.recipients):
-            if _UNSAFE.search(address):
-                raise ValueError("an address contains a control character, a space or an angle bracket")
-
-    @property
-    def needs_smtputf8(self) -> bool:
-        """Say whether only a server with SMTPUTF8 (RFC 6531) can take it."""
-        return not (self.sender.isascii() and all(address.isascii() for address in self.recipients))
+        addresses = self.sender + "".join(self.recipients)
+        if _UNSAFE.search(addresses):
+            raise ValueError("an address contains a control character, a space or an angle bracket")
+        object.__setattr__(self, "needs_smtputf8", not addresses.isascii())
 
     def mail_command(self, *, with_size: bool) -> bytes:
         """Return the MAIL command."""

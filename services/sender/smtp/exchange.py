@@ -12,17 +12,17 @@ DATA = b"DATA\r\n"
 async def take_answers(wire: Wire, envelope: Envelope, timeouts: Timeouts) -> Answers:
     """Take the answers to commands that were written together: all of them, unless the server closes meanwhile."""
     wire.stage = Stage.MAIL
-    answers = Answers(await wire.reply(timeouts.mail), [])
+    answers = Answers(wire.take_reply() or await wire.reply(timeouts.mail), [])
     if answers.mail.code == CLOSING:
         return answers
     wire.stage = Stage.RCPT
     for _ in envelope.recipients:
-        reply = await wire.reply(timeouts.rcpt)
+        reply = wire.take_reply() or await wire.reply(timeouts.rcpt)
         answers.recipients.append(reply)
         if reply.code == CLOSING:
             return answers
     wire.stage = Stage.DATA
-    answers.data = await wire.reply(timeouts.data)
+    answers.data = wire.take_reply() or await wire.reply(timeouts.data)
     return answers
 
 

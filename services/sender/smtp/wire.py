@@ -57,6 +57,11 @@ class Wire(asyncio.Protocol):
         """Say whether a reply has come that nobody took."""
         return bool(self._replies)
 
+    @property
+    def is_full(self) -> bool:
+        """Say whether `drain` would wait."""
+        return self._is_paused
+
     def expect(self, count: int) -> None:
         """Announce that many replies more. Anything beyond what is expected ends the connection."""
         self._expected_count += count
