@@ -127,16 +127,22 @@ async def build(process: ServiceProcess[SenderSettings]) -> AsyncIterator[None]:
         asyncio.create_task(upkeep.run(), name="upkeep"),
     ]
     stopping = asyncio.create_task(_end_with(process.stopping, working), name="stopping")
+    for task in (writing, *working):
+        # None of them ends by itself. A sender that only seems to work is worse than one that is down.
+        task.add_done_callback(lambda _: process.server.request_stop())
     try:
         yield
     finally:
         stopping.cancel()
         await _cancel(working)
         await delivery.stop(settings.stop_grace.total_seconds())
-        await _release(process, queues, ledger)
+        await _release(process, feeder, ledger)
         await _cancel([writing])
         await roster.close()
         worker.stop()
+    for task in (writing, *working):
+        if not task.cancelled():
+            task.result()
 
 
 def _workers_directory(process: ServiceProcess[SenderSettings]) -> Path:
@@ -167,12 +173,12 @@ async def _end_with(stopping: asyncio.Event, tasks: list[asyncio.Task[None]]) ->
         task.cancel()
 
 
-async def _release(process: ServiceProcess[SenderSettings], queues: Queues, ledger: Ledger) -> None:
+async def _release(process: ServiceProcess[SenderSettings], feeder: Feeder, ledger: Ledger) -> None:
     """Put every result on disk and give back what was not begun, as long as the database takes it."""
     with suppress(TimeoutError, DatabaseUnavailable):
         async with asyncio.timeout(process.settings.stop_grace.total_seconds()):
             await ledger.settle()
-            await process.database.write(outbox.give_back, [job.claimed for job in queues.clear()], process.clock.now())
+            await process.database.write(outbox.give_back, feeder.leftovers(), process.clock.now())
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -93,6 +93,12 @@ class Feeder:
         if self._returned:
             self._wake.set()
 
+    def leftovers(self) -> list[Claimed]:
+        """Return the claims that nobody has begun, for the end of the process."""
+        self.give_back(job.claimed for job in self._queues.clear())
+        leftovers, self._returned = self._returned, []
+        return leftovers
+
     async def run(self) -> None:
         """Feed until cancelled."""
         while True:
