@@ -17,9 +17,10 @@ _VALUE, _STATEMENT = "\ue000{}\ue001", "\ue002{}\ue003"
 _MARK = re.compile("[\ue000\ue002](\\d+)[\ue001\ue003]")
 _STATEMENTS = re.compile("(\ue002\\d+\ue003)")
 _RESERVED = re.compile("[\ue000-\ue003]|\\{%[-+]?\\s*raw\\b")
-_TEMPLATE_TAG = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
+_OPENING = re.compile(r"\{[{%#]")
+_CLOSING = {"{{": "}}", "{%": "%}", "{#": "#}"}
 
-_TAG_END = re.compile(r"""(?:[^>"']|"[^"]*"|'[^']*')*>""")
+_TAG_END = re.compile(r"""(?:[^>"']++|"[^"]*"|'[^']*')*+>""")
 _TAG_NAME = re.compile(r"</?([A-Za-z][A-Za-z0-9]*)")
 _ATTRIBUTE = r"""\s{}\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>"']+))"""
 _HREF = re.compile(_ATTRIBUTE.format("href"), re.IGNORECASE)
@@ -37,7 +38,7 @@ def plain_text(source: str) -> str:
     for tag, part in _parts(source):
         if tag:
             writer.tag(tag, part)
-        else:
+        elif part:
             writer.words(html.unescape(part))
     return writer.text()
 
@@ -46,20 +47,23 @@ def plain_text_template(source: str) -> str | None:
     """Return a template of HTML as a template of text, or None when its tags cannot all be kept."""
     if _RESERVED.search(source):
         return None
+    marked: list[str] = []
     tags: dict[str, int] = {}
     statements: list[int] = []
-
-    def mark(found: re.Match[str]) -> str:
-        tag = found[0]
+    at = 0
+    while opening := _OPENING.search(source, at):
+        end = source.find(_CLOSING[opening[0]], opening.end()) + 2
+        if end < opening.end():
+            return None
+        marked.append(source[at : opening.start()])
+        tag, at = source[opening.start() : end], end
         if tag.startswith("{#"):
-            return ""
+            continue
         place = tags.setdefault(tag, len(tags))
-        if tag.startswith("{{"):
-            return _VALUE.format(place)
-        statements.append(place)
-        return _STATEMENT.format(place)
-
-    translated = plain_text(_TEMPLATE_TAG.sub(mark, source))
+        if tag.startswith("{%"):
+            statements.append(place)
+        marked.append((_VALUE if tag.startswith("{{") else _STATEMENT).format(place))
+    translated = plain_text("".join(marked) + source[at:])
     if [int(kept[1:-1]) for kept in _STATEMENTS.findall(translated)] != statements:
         return None
     restored = [_keeping_lines(tag) for tag in tags]
@@ -77,25 +81,30 @@ def _parts(source: str) -> Iterator[tuple[str, str]]:
     while (start := source.find("<", at)) >= 0:
         yield "", source[at:start]
         name = _TAG_NAME.match(source, start)
-        if source.startswith("<!--", start):
-            end = source.find("-->", start) + 3
-        elif name or source.startswith(("<!", "<?"), start):
-            match = _TAG_END.match(source, start)
-            end = match.end() if match else source.find(">", start) + 1
-        else:
+        if not name and not source.startswith(("<!", "<?"), start):
             yield "", "<"
             at = start + 1
             continue
-        if end < start:
-            return
+        at = _end_of_tag(source, start)
         if name:
             tag = name[1].lower()
-            yield ("/" if source[start + 1] == "/" else "") + tag, source[start:end]
-            if tag in _LEFT_OUT and source[start + 1] != "/":
-                closing = _LEFT_OUT[tag].search(source, end)
-                end = closing.end() if closing else len(source)
-        at = end
+            if source[start + 1] == "/":
+                tag = f"/{tag}"
+            yield tag, source[start:at]
+            if tag in _LEFT_OUT:
+                closing = _LEFT_OUT[tag].search(source, at)
+                at = closing.end() if closing else len(source)
     yield "", source[at:]
+
+
+def _end_of_tag(source: str, start: int) -> int:
+    """Return where the text after a tag or comment starts; what is never closed leaves no text."""
+    if source.startswith("<!--", start):
+        end = source.find("-->", start)
+        return end + 3 if end >= 0 else len(source)
+    match = _TAG_END.match(source, start)
+    end = match.end() if match else source.find(">", start) + 1
+    return end or len(source)
 
 
 class _Writer:
