@@ -1,6 +1,7 @@
 """`mailer up`: all three services on this machine, over one database, ended by one Ctrl-C."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -56,6 +57,8 @@ async def up(
     planned = plan(session.settings, {"scheduler": scheduler_port, "sender": sender_port, "backup": backup_port})
     if data_dir is not None:
         session.settings = session.settings.model_copy(update={"data_dir": data_dir})
+    for each in planned:
+        refuse_taken(each)
     settings = child_environment(environment(), session.settings, planned, metrics=metrics)
     processes: list[Process] = []
     stop = asyncio.Event()
@@ -115,6 +118,19 @@ def child_environment(
         if each.name == "sender":
             result.setdefault("MAILER_SCHEDULER_SENDER_ADDRESS", each.address)
     return result
+
+
+def refuse_taken(planned: Planned) -> None:
+    """Raise Failure when somebody listens there: its health would be taken for that of our service."""
+    family = socket.AF_INET6 if ":" in planned.host else socket.AF_INET
+    try:
+        socket.create_server((planned.host.strip("[]"), planned.port), family=family).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise Failure(
+                f"port {planned.port} for the {planned.name} is in use: is mailer up running already? "
+                f"End it, or choose another port (--{planned.name}-port, MAILER_{planned.name.upper()}_PORT)."
+            ) from None
 
 
 def _tls(session: Session) -> ClientTls | None:
