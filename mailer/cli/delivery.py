@@ -18,7 +18,7 @@ async def delivery(
 ) -> None:
     """Show one message with all its attempts, oldest first.
 
-    Example: mailer delivery 7f3a...
+    Example: mailer delivery 3f0c5a8e11d94b7c8a52f0c1d2e3a4b5
     """
     session = Session(context)
     async with session.sender() as sender:

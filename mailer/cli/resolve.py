@@ -28,7 +28,7 @@ async def resolve(
 ) -> None:
     """Decide what became of unknown deliveries: the server may or may not have taken them, and cannot be asked.
 
-    Example: mailer deliveries --state unknown; mailer resolve --sent 7f3a... 81cc...
+    Example: mailer resolve --sent 3f0c5a8e11d94b7c8a52f0c1d2e3a4b5
     """
     if sent == retry:
         raise usage("say what is decided: --sent or --retry.")
