@@ -9,6 +9,7 @@ MAX_REPLY_BYTES = 65_536
 
 _REMEMBERED_LINES = 64
 _ENDS_CODE = b" -\r"
+_CODES = {b"%d" % code: code for code in range(200, 600)}
 
 
 class ReplyReader:
@@ -21,7 +22,7 @@ class ReplyReader:
         """The start of what is no reply; empty while everything is fine."""
         self._partial = bytearray()
         self._lines: list[str] = []
-        self._code = b""
+        self._code = 0
         self._size_bytes = 0  # of the lines of an unfinished reply
         self._known: dict[bytes, Reply] = {}
 
@@ -55,9 +56,8 @@ class ReplyReader:
             self._check_size(len(self._partial))
 
     def _take(self, line: bytes) -> None:
-        code, mark = line[:3], line[3:4]
-        is_code = len(code) == len(b"250") and code.isdigit() and b"200" <= code <= b"599"
-        if not is_code or mark not in _ENDS_CODE or (self._lines and code != self._code):
+        code, mark = _CODES.get(line[:3]), line[3:4]
+        if code is None or mark not in _ENDS_CODE or (self._lines and code != self._code):
             self.garbage = _shown(line) or "an empty line"
             return
         self._check_size(len(line) + 1)
@@ -66,7 +66,7 @@ class ReplyReader:
             self._code = code
             self._size_bytes += len(line) + 1
             return
-        reply = Reply(int(code), tuple(self._lines))
+        reply = Reply(code, tuple(self._lines))
         if len(self._lines) == 1 and len(self._known) < _REMEMBERED_LINES:
             self._known[line] = reply
         self._lines.clear()
