@@ -17,6 +17,7 @@ from services.backup.rows import (
     both_have,
     columns,
     copy_rows,
+    differing,
     has,
     insert_missing,
     insert_missing_parents,
@@ -31,10 +32,12 @@ _LOST = "restored from a snapshot; whether it was sent since is not known"
 _OPEN = "('pending', 'claimed', 'dot_intent', 'deferred')"
 _RUN_IS_OVER = "('finished', 'cancelled', 'missed', 'held')"
 
-_COPIED_WHEN_MISSING = (
+_ONLY_ADDED = (
     ("contents", ("content_hash",)),
-    ("suppressions", ("address",)),
     ("send_logs", ("log_key",)),
+)
+_COPIED_WHEN_MISSING = (
+    ("suppressions", ("address",)),
     ("sender_runs", ("run_id",)),
     ("deliveries", ("delivery_key",)),
     # What was counted against an account's caps stays counted: a restore must not double the day.
@@ -45,16 +48,21 @@ _COPIED_WHEN_MISSING = (
 """Tables whose rows come along when the snapshot lacks them, with the key that names a row."""
 
 
+def carry_ahead(stage: sqlite3.Connection) -> int:
+    """Do what can be done before others have to wait: rows that are only ever added, and never change."""
+    return sum(insert_missing(stage, table, key) for table, key in _ONLY_ADDED)
+
+
 def carry(stage: sqlite3.Connection) -> int:
     """Bring over from `live` what must not be forgotten; returns how many rows. Inside a transaction."""
+    _doubt_the_forgotten(stage)
     arriving = _campaigns_to_come(stage)
-    carried = sum(insert_missing(stage, table, key) for table, key in _COPIED_WHEN_MISSING)
-    carried += _update_deliveries(stage)
+    carried = _update_deliveries(stage)
+    carried += sum(insert_missing(stage, table, key) for table, key in (*_ONLY_ADDED, *_COPIED_WHEN_MISSING))
     carried += _take_greater_usage(stage)
     carried += _replace_workers(stage)
     carried += insert_missing_parents(stage, (table for table, _ in _COPIED_WHEN_MISSING))
     carried += _insert_recipients(stage, arriving)
-    _doubt_the_forgotten(stage)
     return carried
 
 
@@ -81,17 +89,11 @@ def hold_runs(stage: sqlite3.Connection) -> list[str]:
     return sorted(held)
 
 
-def count_sent_since(stage: sqlite3.Connection) -> int:
-    """Return how many messages the live database knows as sent and the snapshot does not. Before `carry`."""
-    if not has(stage, "live", "deliveries"):
-        return 0
+def count_sent(stage: sqlite3.Connection) -> int:
+    """Return how many messages the stage knows as sent: what `carry` adds to it was sent since the snapshot."""
     if not has(stage, "main", "deliveries"):
-        return _number(stage, "SELECT count(*) FROM live.deliveries WHERE state = 'sent'")
-    return _number(
-        stage,
-        "SELECT count(*) FROM live.deliveries l WHERE l.state = 'sent' AND NOT EXISTS"
-        " (SELECT 1 FROM main.deliveries s WHERE s.delivery_key = l.delivery_key AND s.state = 'sent')",
-    )
+        return 0
+    return int(stage.execute("SELECT count(*) FROM main.deliveries WHERE state = 'sent'").fetchone()[0])
 
 
 def renew_identity(stage: sqlite3.Connection, incarnation: str, now: datetime) -> None:
@@ -115,18 +117,26 @@ def _update_deliveries(stage: sqlite3.Connection) -> int:
     if not both_have(stage, "deliveries"):
         return 0
     shared = shared_columns(stage, "deliveries")
-    identity = {"delivery_key", row_number(stage, "deliveries")}
-    names = [name for name in shared if name not in identity]
+    number = row_number(stage, "deliveries")
+    names = [name for name in shared if name not in {"delivery_key", number}]
     live_knows = ["l.state IN ('dot_intent', 'sent', 'unknown')", "s.state IN ('claimed', 'dot_intent')"]
     live_knows.append("l.token > s.token" if "token" in shared else "l.state = 'failed'")
     changes = ", ".join(f"{quoted(name)} = {_live_value(name)}" for name in names)
     before = ", ".join(f"s.{quoted(name)}" for name in names)
     after = ", ".join(_live_value(name) for name in names)
-    return stage.execute(
-        f"UPDATE main.deliveries AS s SET {changes} FROM live.deliveries AS l"
-        f" WHERE l.delivery_key = s.delivery_key AND ({' OR '.join(live_knows)})"
-        f" AND ({before}) IS NOT ({after})"
-    ).rowcount
+    update = (
+        f"UPDATE main.deliveries AS s SET {changes} FROM %s"
+        f" AND ({' OR '.join(live_knows)}) AND ({before}) IS NOT ({after})"
+    )
+    by_key = "l.delivery_key = s.delivery_key"
+    if number is None or number not in shared:
+        return stage.execute(update % f"live.deliveries AS l WHERE {by_key}").rowcount
+    # Nearly all rows have the same number on both sides, and are then met in order; the rest is looked up.
+    same = f"live.deliveries AS l WHERE l.{quoted(number)} = s.{quoted(number)} AND {by_key}"
+    changed = stage.execute(update % same).rowcount
+    with differing(stage, "deliveries", ("delivery_key", number), "live", "main") as moved:
+        rest = f"{moved} m CROSS JOIN live.deliveries AS l WHERE l.delivery_key = m.delivery_key AND {by_key}"
+        return changed + stage.execute(update % rest).rowcount
 
 
 def _live_value(column: str) -> str:
@@ -153,7 +163,8 @@ def _replace_workers(stage: sqlite3.Connection) -> int:
     if not both_have(stage, "sender_workers"):
         return 0
     stage.execute("DELETE FROM main.sender_workers")
-    return copy_rows(stage, "sender_workers", shared_columns(stage, "sender_workers"), "TRUE")
+    names = shared_columns(stage, "sender_workers")
+    return copy_rows(stage, "sender_workers", names, "live.sender_workers l")
 
 
 def _campaigns_to_come(stage: sqlite3.Connection) -> list[str]:
@@ -172,7 +183,10 @@ def _insert_recipients(stage: sqlite3.Connection, campaign_ids: list[str]) -> in
     if not both_have(stage, "recipients"):
         return 0
     names = shared_columns(stage, "recipients")
-    return sum(copy_rows(stage, "recipients", names, "l.campaign_id = ?", campaign_id) for campaign_id in campaign_ids)
+    return sum(
+        copy_rows(stage, "recipients", names, "live.recipients l WHERE l.campaign_id = ?", campaign_id)
+        for campaign_id in campaign_ids
+    )
 
 
 def _doubt_the_forgotten(stage: sqlite3.Connection) -> None:
@@ -182,13 +196,15 @@ def _doubt_the_forgotten(stage: sqlite3.Connection) -> None:
     """
     if not has(stage, "main", "deliveries"):
         return
-    in_live = "FALSE"
-    if has(stage, "live", "deliveries"):
-        in_live = "EXISTS (SELECT 1 FROM live.deliveries l WHERE l.delivery_key = deliveries.delivery_key)"
     run_in_live = "FALSE"
     if has(stage, "live", "sender_runs"):
         run_in_live = "EXISTS (SELECT 1 FROM live.sender_runs r WHERE r.run_id = deliveries.run_id)"
-    _make_unknown(stage, f"NOT {in_live} AND (state IN ('claimed', 'dot_intent') OR NOT {run_in_live})")
+    doubtful = f"(state IN ('claimed', 'dot_intent') OR NOT {run_in_live})"
+    if not has(stage, "live", "deliveries"):
+        _make_unknown(stage, doubtful)
+        return
+    with differing(stage, "deliveries", ("delivery_key",), "main", "live") as forgotten:
+        _make_unknown(stage, f"delivery_key IN (SELECT delivery_key FROM {forgotten}) AND {doubtful}")
 
 
 def _make_unknown(stage: sqlite3.Connection, where: str) -> int:
@@ -212,10 +228,6 @@ def _count_again(stage: sqlite3.Connection) -> None:
             "UPDATE main.sender_runs SET unfinished ="
             f" run_id IN (SELECT run_id FROM main.run_counts WHERE state IN {_OPEN})"
         )
-
-
-def _number(stage: sqlite3.Connection, query: str) -> int:
-    return int(stage.execute(query).fetchone()[0])
 
 
 def _column(stage: sqlite3.Connection, query: str) -> set[str]:

@@ -4,7 +4,7 @@ import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mailer.clock import Clock
@@ -21,13 +21,21 @@ from services.backup.pre_restore import PreRestore
 from services.backup.proof import count_rows, read_incarnation, table_names
 from services.backup.restore_book import Entry, RestoreBook, Restored, TableChange
 from services.backup.snapshot import Snapshot
-from services.backup.stage import Stages, editing, page_size_of, rebuild
+from services.backup.stage import Stages, attach, editing, page_size_of, rebuild
 from services.backup.swap import Swap
 from services.backup.vault import Vault
 
 log = get_logger(__name__)
 
 _CHECKPOINT_PATIENCE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What was carried before others had to wait, and how many messages the stage knew as sent before."""
+
+    carried_rows: int
+    sent: int
 
 
 class Restorer:
@@ -64,7 +72,8 @@ class Restorer:
             if state in {LiveState.USABLE, LiveState.EMPTY}:
                 try:
                     with used(self._live), translated():
-                        return self._carry(connection, snapshot, job, incarnation="")
+                        ahead = self._prepare(connection, job)
+                        return self._carry(connection, snapshot, job, ahead, incarnation="")
                 except DamagedLive:
                     pass
             return self._doubt(connection, snapshot, incarnation="")
@@ -115,7 +124,7 @@ class Restorer:
             nonlocal restored, before
             if state is LiveState.USABLE:
                 before = self._pre_restore.take(limited, restored_id=snapshot.snapshot_id)
-            restored = self._carry(stage, snapshot, limited, incarnation=restored.incarnation)
+            restored = self._carry(stage, snapshot, limited, ahead, incarnation=restored.incarnation)
             restored = replace(restored, pre_restore_snapshot_id=before.snapshot_id if before else "")
             self._book.write(replace(draft, restored=restored))
 
@@ -127,6 +136,7 @@ class Restorer:
                 editing(path) as stage,
                 connected(self._live, mode="rw", timeout=0) as live,
             ):
+                ahead = self._prepare(stage, job)
                 swap = Swap(
                     stage=stage,
                     live=live,
@@ -171,20 +181,22 @@ class Restorer:
                 rebuild(stage, rebuilt, page_size_of(self._live), job)
                 yield rebuilt
 
-    def _carry(self, stage: sqlite3.Connection, snapshot: Snapshot, job: Job, *, incarnation: str) -> Restored:
+    def _prepare(self, stage: sqlite3.Connection, job: Job) -> Ahead:
+        """Do to the stage what can be done before anybody has to wait."""
+        with self._attached(stage, job):
+            return Ahead(carried_rows=carry.carry_ahead(stage), sent=carry.count_sent(stage))
+
+    def _carry(
+        self, stage: sqlite3.Connection, snapshot: Snapshot, job: Job, ahead: Ahead, *, incarnation: str
+    ) -> Restored:
         """Carry over what must not be forgotten and hold the runs, in the stage; returns the report."""
         job.step(Phase.CARRYING)
-        uri = f"{self._live.resolve().as_uri()}?mode=ro"
-        stage.execute("ATTACH DATABASE ? AS live", (uri,))
-        try:
-            with _transaction(stage), interruptible(stage, job):
-                live_counts = count_rows(stage, table_names(stage, schema="live"), schema="live")
-                sent_since = carry.count_sent_since(stage)
-                carried = carry.carry(stage)
-                held = carry.hold_runs(stage)
-                self._renew(stage, incarnation)
-        finally:
-            stage.execute("DETACH DATABASE live")
+        with self._attached(stage, job):
+            live_counts = count_rows(stage, table_names(stage, schema="live"), schema="live")
+            carried = ahead.carried_rows + carry.carry(stage)
+            sent_since = carry.count_sent(stage) - ahead.sent
+            held = carry.hold_runs(stage)
+            self._renew(stage, incarnation)
         return Restored(
             snapshot_id=snapshot.snapshot_id,
             tables=_changes(live_counts, snapshot.row_counts),
@@ -193,6 +205,16 @@ class Restorer:
             carried_row_count=carried,
             incarnation=incarnation,
         )
+
+    @contextmanager
+    def _attached(self, stage: sqlite3.Connection, job: Job) -> Iterator[None]:
+        """Let the stage see the live database as `live`, as it is at one instant, in one transaction."""
+        attach(stage, self._live)
+        try:
+            with _transaction(stage), interruptible(stage, job):
+                yield
+        finally:
+            stage.execute("DETACH DATABASE live")
 
     def _doubt(self, stage: sqlite3.Connection, snapshot: Snapshot, *, incarnation: str) -> Restored:
         """Make the stage fit for a world in which nobody knows what was sent since; returns the report."""

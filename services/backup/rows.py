@@ -5,7 +5,8 @@ rows travel by the columns that both sides have.
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from services.backup.proof import quoted
 
@@ -49,25 +50,43 @@ def insert_missing(stage: sqlite3.Connection, table: str, key: Sequence[str]) ->
     """
     if not both_have(stage, table):
         return 0
-    shared = shared_columns(stage, table)
-    same = " AND ".join(f"s.{quoted(name)} = l.{quoted(name)}" for name in key)
-    missing = f"NOT EXISTS (SELECT 1 FROM main.{quoted(table)} s WHERE {same})"
-    number = row_number(stage, table)
-    if number is None or number in key:
-        return copy_rows(stage, table, shared, missing)
-    taken = f"EXISTS (SELECT 1 FROM main.{quoted(table)} s WHERE s.{quoted(number)} = l.{quoted(number)})"
-    copied = copy_rows(stage, table, shared, f"{missing} AND NOT {taken}")
-    others = [name for name in shared if name != number]
-    return copied + copy_rows(stage, table, others, f"{missing} ORDER BY l.{quoted(number)}")
+    shared, number = shared_columns(stage, table), row_number(stage, table)
+    with differing(stage, table, key, "live", "main") as missing:
+        chosen = f"{missing} m CROSS JOIN live.{quoted(table)} l ON {_same('m', 'l', key)}"
+        if number is None or number in key:
+            return copy_rows(stage, table, shared, chosen)
+        mark = quoted(number)
+        taken = f"EXISTS (SELECT 1 FROM main.{quoted(table)} s WHERE s.{mark} = l.{mark})"
+        copied = copy_rows(stage, table, shared, f"{chosen} WHERE NOT {taken}")
+        still = f"NOT EXISTS (SELECT 1 FROM main.{quoted(table)} s WHERE {_same('s', 'l', key)})"
+        others = [name for name in shared if name != number]
+        return copied + copy_rows(stage, table, others, f"{chosen} WHERE {still} ORDER BY l.{mark}")
 
 
-def copy_rows(stage: sqlite3.Connection, table: str, names: Iterable[str], where: str, *values: str) -> int:
-    """Insert the live rows (`l`) that the condition chooses; returns how many."""
+@contextmanager
+def differing(stage: sqlite3.Connection, table: str, names: Sequence[str], one: str, other: str) -> Iterator[str]:
+    """Give a temporary table with what these columns hold in one database and not in the other.
+
+    With an index on the columns both sides are read in its order, once: a lookup per row would take twenty
+    times as long, and every writer may be waiting.
+    """
+    columns_of = ", ".join(map(quoted, names))
+    stage.execute(
+        f"CREATE TEMP TABLE differing AS SELECT {columns_of} FROM {one}.{quoted(table)}"
+        f" EXCEPT SELECT {columns_of} FROM {other}.{quoted(table)} ORDER BY {columns_of}"
+    )
+    try:
+        yield "temp.differing"
+    finally:
+        stage.execute("DROP TABLE temp.differing")
+
+
+def copy_rows(stage: sqlite3.Connection, table: str, names: Iterable[str], chosen: str, *values: str) -> int:
+    """Insert live rows into the stage's table; `chosen` is the rest behind FROM and calls them `l`."""
     wanted = list(names)
     source = ", ".join(f"l.{quoted(name)}" for name in wanted)
     return stage.execute(
-        f"INSERT INTO main.{quoted(table)} ({', '.join(map(quoted, wanted))})"
-        f" SELECT {source} FROM live.{quoted(table)} l WHERE {where}",
+        f"INSERT INTO main.{quoted(table)} ({', '.join(map(quoted, wanted))}) SELECT {source} FROM {chosen}",
         values,
     ).rowcount
 
@@ -110,9 +129,13 @@ def _insert_parents(stage: sqlite3.Connection, table: str, parent: str, number: 
         stage,
         parent,
         shared_columns(stage, parent),
-        f"EXISTS (SELECT 1 FROM main.{quoted(table)} c WHERE {referred})"
+        f"live.{quoted(parent)} l WHERE EXISTS (SELECT 1 FROM main.{quoted(table)} c WHERE {referred})"
         f" AND NOT EXISTS (SELECT 1 FROM main.{quoted(parent)} s WHERE {present})",
     )
+
+
+def _same(one: str, other: str, key: Sequence[str]) -> str:
+    return " AND ".join(f"{one}.{quoted(name)} = {other}.{quoted(name)}" for name in key)
 
 
 def _first_key(stage: sqlite3.Connection, table: str) -> str:

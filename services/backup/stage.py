@@ -17,6 +17,8 @@ from services.backup.proof import Contents, NotSound, pragma, prove, read_conten
 from services.backup.snapshot import ENGINE, Snapshot
 from services.backup.vault import Vault
 
+_CACHE_KIB = 65536
+
 
 class Stages:
     """Makes stages of snapshots, with the tables of every owner as this program knows them."""
@@ -116,4 +118,13 @@ def editing(stage: Path) -> Iterator[sqlite3.Connection]:
         connection.execute("PRAGMA journal_mode=MEMORY")
         connection.execute("PRAGMA synchronous=OFF")
         connection.execute("PRAGMA foreign_keys=OFF")
+        # Containers are read-only but for the data: what is temporary stays in memory.
+        connection.execute("PRAGMA temp_store=MEMORY")
+        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         yield connection
+
+
+def attach(stage: sqlite3.Connection, live: Path) -> None:
+    """Let the stage's connection read the live database under the name `live`."""
+    stage.execute("ATTACH DATABASE ? AS live", (f"{live.resolve().as_uri()}?mode=ro",))
+    stage.execute(f"PRAGMA live.cache_size=-{_CACHE_KIB}")
