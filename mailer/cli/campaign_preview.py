@@ -13,7 +13,7 @@ from mailer.cli.csv_file import Person, cell_value
 from mailer.cli.failure import usage
 from mailer.cli.listing import campaign_id, template_id
 from mailer.cli.output import Output
-from mailer.cli.recipients_import import to_recipient
+from mailer.cli.recipients_import import fill_recipient
 from mailer.cli.session import QUICK, Session
 from mailer.cli.words import printable, size
 from mailer.v1 import scheduler_pb2, sender_pb2
@@ -72,7 +72,9 @@ def _recipient(address: str, variables: Sequence[str]) -> sender_pb2.Recipient:
             values[name] = cell_value(value)
         except ValueError as error:
             raise usage(f'--var "{text}" looks like JSON and is none: {error}.') from None
-    return to_recipient(Person(0, address or "somebody@example.org", str(values.get("name", "")), values))
+    recipient = sender_pb2.Recipient()
+    fill_recipient(recipient, Person(0, address or "somebody@example.org", str(values.get("name", "")), values))
+    return recipient
 
 
 def _shown(out: Output, answer: scheduler_pb2.PreviewMessageResponse, part: Part) -> RenderableType:

@@ -14,6 +14,8 @@ _ADDRESS = {"address", "email", "e-mail", "mail"}
 _NAME = ("display_name", "name")
 _LONGEST_LINE = 1024 * 1024
 _DEEPEST = 20
+_OPENING = frozenset("[{")
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _LARGEST_WHOLE_NUMBER = 2**53
 _OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
@@ -43,9 +45,11 @@ class BadLine:
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    names: tuple[str, ...]
+    width: int
     address: int
     display_name: int | None
+    variables: tuple[tuple[int, str], ...]
+    """Column and name of each."""
 
 
 def check_encoding(file: BinaryIO) -> None:
@@ -121,21 +125,22 @@ def _header(cells: Sequence[str]) -> _Header:
     if twice:
         raise CsvProblem(f'two columns are called "{min(twice)}": rename one of them')
     display_name = next((folded.index(name) for name in _NAME if name in folded), None)
-    return _Header(names, addresses[0], display_name)
+    others = {addresses[0], folded.index("display_name") if "display_name" in folded else addresses[0]}
+    variables = tuple((number, name) for number, name in enumerate(names) if number not in others)
+    return _Header(len(names), addresses[0], display_name, variables)
 
 
 def _person(line: int, cells: Sequence[str], header: _Header) -> Person | BadLine:
     address = cells[header.address].strip() if header.address < len(cells) else ""
-    if len(cells) != len(header.names):
-        return BadLine(line, f"has {len(cells)} cells where the first line names {len(header.names)}", address)
+    if len(cells) != header.width:
+        return BadLine(line, f"has {len(cells)} cells where the first line names {header.width}", address)
     if not address:
         return BadLine(line, "has no address")
     variables: dict[str, Any] = {}
-    for number, (name, cell) in enumerate(zip(header.names, cells, strict=True)):
-        if number == header.address or name.casefold() == "display_name":
-            continue
+    for number, name in header.variables:
+        cell = cells[number]
         try:
-            variables[name] = cell_value(cell)
+            variables[name] = cell_value(cell) if cell[:1] in _OPENING else cell
         except ValueError as error:
             return BadLine(line, f'column "{name}" looks like JSON and is none ({error}): correct it', address)
     display_name = "" if header.display_name is None else cells[header.display_name].strip()
@@ -144,10 +149,10 @@ def _person(line: int, cells: Sequence[str], header: _Header) -> Person | BadLin
 
 def cell_value(cell: str) -> Any:
     """Return the text, or what its JSON says when it begins with [ or {; raises ValueError when that is none."""
-    if not cell.startswith(("[", "{")):
+    if cell[:1] not in _OPENING:
         return cell
     try:
-        value = json.loads(cell, parse_constant=_refuse_constant)
+        value = _JSON.decode(cell)
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at character {error.pos + 1}") from None
     except RecursionError:
@@ -158,6 +163,10 @@ def cell_value(cell: str) -> Any:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
+
+
+# Making one for each cell would take longer than reading the cell.
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _check(value: Any, depth: int) -> None:
@@ -172,7 +181,7 @@ def _check(value: Any, depth: int) -> None:
         case list():
             for item in value:
                 _check(item, depth - 1)
-        case str() if not value.isprintable() and any("\ud800" <= character <= "\udfff" for character in value):
+        case str() if not value.isprintable() and _HALF_CHARACTER.search(value):
             raise ValueError("half a character, written as \\ud800 or the like")
         case bool():
             pass

@@ -199,29 +199,34 @@ def _batches(
         if isinstance(one, BadLine):
             reading.note_bad(one)
             continue
-        recipient = to_recipient(one)
+        recipient = batch.recipients.add()
+        fill_recipient(recipient, one)
         weight = recipient.ByteSize()
         if weight > _LARGEST_RECIPIENT:
+            del batch.recipients[-1]
             reading.note_bad(BadLine(one.line, f"has {weight} bytes of variables: shorten them", one.address))
             continue
-        if len(batch.recipients) == _BATCH or size + weight > _BATCH_BYTES:
+        reading.note_person(one.line)
+        size += weight
+        if len(batch.recipients) == _BATCH or size > _BATCH_BYTES:
             advance(reading.people)
             yield batch
             batch, size, count = scheduler_pb2.AddRecipientsRequest(), 0, count + 1
-        reading.note_person(one.line)
-        batch.recipients.append(recipient)
-        size += weight
     if batch.recipients or not count:
         yield batch
 
 
-def to_recipient(person: Person) -> sender_pb2.Recipient:
-    """Return the person as it travels."""
-    recipient = sender_pb2.Recipient(address=person.address, display_name=person.display_name)
+def fill_recipient(recipient: sender_pb2.Recipient, person: Person) -> None:
+    """Put the person into the message as it travels."""
+    recipient.address = person.address
+    if person.display_name:
+        recipient.display_name = person.display_name
     fields = recipient.variables.fields
     for name, value in person.variables.items():
-        _fill(fields[name], value)
-    return recipient
+        if type(value) is str:
+            fields[name].string_value = value
+        else:
+            _fill(fields[name], value)
 
 
 def _fill(target: Value, value: Any) -> None:
