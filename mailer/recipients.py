@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf.struct_pb2 import Struct, Value
 
-from mailer.message.address import Address, parse_address
+from mailer.message.address import Address, check_display_name, parse_address
 from mailer.message.problems import AddressProblem
 from mailer.message.variables import ALWAYS_THERE, check_variables
 from mailer.v1 import sender_pb2
@@ -40,10 +40,10 @@ def check_recipient(recipient: sender_pb2.Recipient, required: Collection[str]) 
     except AddressProblem as problem:
         raise RecipientProblem(sender_pb2.RejectedRecipient.REASON_INVALID_ADDRESS, str(problem)) from None
     if recipient.display_name:
-        try:
-            address = parse_address(recipient.address, recipient.display_name)
-        except AddressProblem as problem:
-            raise RecipientProblem(sender_pb2.RejectedRecipient.REASON_INVALID_FIELD, str(problem)) from None
+        wrong = check_display_name(recipient.display_name)
+        if wrong:
+            raise RecipientProblem(sender_pb2.RejectedRecipient.REASON_INVALID_FIELD, wrong)
+        address = Address(address.address, recipient.display_name)
     fields = recipient.variables.fields
     missing = [name for name in required if name not in fields and name not in ALWAYS_THERE]
     if missing:

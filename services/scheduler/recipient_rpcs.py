@@ -79,6 +79,7 @@ class RecipientStream:
         self._required: tuple[str, ...] = ()
         self._seen = 0
         self._group: list[NewRecipient] = []
+        self._writing: asyncio.Task[None] | None = None
         self._answer = scheduler_pb2.AddRecipientsResponse()
 
     async def take(self, message: scheduler_pb2.AddRecipientsRequest) -> None:
@@ -88,16 +89,28 @@ class RecipientStream:
         # On a thread: a thousand addresses take longer than other calls should wait.
         await asyncio.to_thread(self._check, message.recipients)
         if len(self._group) >= GROUP:
-            await self.store()
+            # One group is written while the next one is checked.
+            await self._written()
+            group, self._group = self._group, []
+            self._writing = asyncio.create_task(self._store(group))
 
     async def store(self) -> None:
         """Store what was checked and is not stored yet."""
-        if self._group:
-            group, self._group = self._group, []
-            added = await self._add(group)
-            self._answer.accepted_count += added.accepted_count
-            self._answer.duplicate_count += added.duplicate_count
-            self._answer.recipient_count = added.recipient_count
+        await self._written()
+        group, self._group = self._group, []
+        if group:
+            await self._store(group)
+
+    async def _written(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await writing
+
+    async def _store(self, group: list[NewRecipient]) -> None:
+        added = await self._add(group)
+        self._answer.accepted_count += added.accepted_count
+        self._answer.duplicate_count += added.duplicate_count
+        self._answer.recipient_count = added.recipient_count
 
     async def answer(self) -> scheduler_pb2.AddRecipientsResponse:
         """Return what became of the stream. Raises InvalidArgument for one without a message."""

@@ -1,18 +1,15 @@
 """Recipients of campaigns in SQL: added in groups, read in the order in which they were added."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from services.scheduler import campaigns
 from services.scheduler.campaign_states import Action
 from services.scheduler.tables import recipients
-
-_INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,23 +109,20 @@ def remove_some(connection: Connection, campaign_id: str, *, limit: int = 5000) 
 
 
 def _insert(connection: Connection, campaign_id: str, position: int, group: Sequence[NewRecipient]) -> int:
-    statement = _INSERTS[connection.dialect.name](recipients).on_conflict_do_nothing(
-        index_elements=["campaign_id", "canonical"]
-    )
-    return int(connection.execute(statement, list(_rows(campaign_id, position, group))).rowcount)
+    """Insert those whose address is new; returns how many that were."""
+    # Straight to the driver: with 100,000 rows the way through SQLAlchemy's parameters is half of the time.
+    statement = _INSERT if connection.dialect.name == "sqlite" else _INSERT.replace("?", "%s")
+    rows = [
+        (campaign_id, place, one.address, one.canonical, one.display_name, one.variables)
+        for place, one in enumerate(group, position)
+    ]
+    return int(connection.exec_driver_sql(statement, rows).rowcount)
 
 
-def _rows(campaign_id: str, position: int, group: Sequence[NewRecipient]) -> Iterator[dict[str, Any]]:
-    for place, recipient in enumerate(group, position):
-        yield {
-            "campaign_id": campaign_id,
-            "position": place,
-            "address": recipient.address,
-            "canonical": recipient.canonical,
-            "display_name": recipient.display_name,
-            "variables": recipient.variables,
-        }
-
+_INSERT = (
+    "INSERT INTO recipients (campaign_id, position, address, canonical, display_name, variables)"
+    " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (campaign_id, canonical) DO NOTHING"
+)
 
 _QUERY: Select[Any] = select(
     recipients.c.position, recipients.c.address, recipients.c.display_name, recipients.c.variables
