@@ -76,8 +76,8 @@ inbox: setup ## Run a mail inbox on 127.0.0.1:1025 that keeps what it accepts in
 # Judge
 
 .PHONY: test
-test: setup ## Run the tests, or those named by T=...
-	@$(PY) -m pytest $(T)
+test: setup ## Run the tests on all cores, or those named by T=...
+	@$(PY) -m pytest $(if $(T),$(T),-n auto --dist loadfile)
 
 .PHONY: chaos
 chaos: setup ## Kill the services at every instant and count every message (KILLS=100 POLICY=both SEED=...)
