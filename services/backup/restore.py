@@ -193,7 +193,7 @@ class Restorer:
         job.step(Phase.CARRYING)
         with self._attached(stage, job):
             live_counts = count_rows(stage, table_names(stage, schema="live"), schema="live")
-            carried = ahead.carried_rows + carry.carry(stage)
+            carried = ahead.carried_rows + carry.carry(stage, self._clock.now())
             sent_since = carry.count_sent(stage) - ahead.sent
             held = carry.hold_runs(stage)
             self._renew(stage, incarnation)
@@ -219,7 +219,7 @@ class Restorer:
     def _doubt(self, stage: sqlite3.Connection, snapshot: Snapshot, *, incarnation: str) -> Restored:
         """Make the stage fit for a world in which nobody knows what was sent since; returns the report."""
         with _transaction(stage):
-            carry.doubt_all(stage)
+            carry.doubt_all(stage, self._clock.now())
             held = carry.hold_runs(stage)
             self._renew(stage, incarnation)
         return Restored(

@@ -29,11 +29,19 @@ if TYPE_CHECKING:
     from mailer.v1.backup_pb2_grpc import BackupAsyncStub
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Return a database file with the tables of all services: migrated once, copied for each test."""
+    path = tmp_path_factory.mktemp("template") / "mailer.db"
+    create_database(path)
+    return path.read_bytes()
+
+
 @pytest.fixture
-def live(tmp_path: Path) -> Path:
+def live(tmp_path: Path, empty_database: bytes) -> Path:
     """Return a live database with the tables of all services."""
     path = tmp_path / "mailer.db"
-    create_database(path)
+    path.write_bytes(empty_database)
     return path
 
 

@@ -52,6 +52,11 @@ def add_run(path: Path, run_id: str, *, state: str = "sending", sender_state: st
     _insert(path, "sender_runs", run_id=run_id, campaign_id=f"campaign-{run_id}", state=sender_state)
 
 
+def add_campaign(path: Path, campaign_id: str, **columns: Any) -> None:
+    """Add a campaign that has no run yet."""
+    _insert(path, "campaigns", campaign_id=campaign_id, name=campaign_id, **columns)
+
+
 def add_recipient(path: Path, address: str, *, run_id: str) -> None:
     """Add somebody to whom the campaign of a run goes."""
     _insert(path, "recipients", campaign_id=f"campaign-{run_id}", address=address, canonical=address)
