@@ -38,6 +38,7 @@ class FakeSender:
 
     def __init__(self) -> None:
         """Begin without anything; deliveries are `sent` as soon as they are stored."""
+        self.port = 0
         self.requests: list[sender_pb2.SendBatchRequest] = []
         """Every SendBatch that was stored, in order, repeated ones left out."""
         self.calls: list[str] = []
@@ -55,7 +56,8 @@ class FakeSender:
         self.gate = asyncio.Event()
         """While it is cleared, SendBatch hangs before it stores anything."""
         self.gate.set()
-        self.called = asyncio.Event()
+        self.given_up = 0
+        """SendBatch calls that the caller did not wait for."""
         self._answers: dict[str, tuple[bytes, sender_pb2.SendBatchResponse]] = {}
         self._retries: dict[str, int] = {}
 
@@ -78,7 +80,11 @@ class FakeSender:
     async def SendBatch(self, request: sender_pb2.SendBatchRequest, context: Context) -> sender_pb2.SendBatchResponse:
         """Store a batch, or do what the test wants instead."""
         self._note("SendBatch")
-        await self.gate.wait()
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
         if self.errors:
             raise self.errors.popleft()
         answer = self._store(request)
@@ -134,7 +140,6 @@ class FakeSender:
 
     def _note(self, name: str) -> None:
         self.calls.append(name)
-        self.called.set()
 
     def _store(self, request: sender_pb2.SendBatchRequest) -> sender_pb2.SendBatchResponse:
         digest = request.SerializeToString(deterministic=True)

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
-from mailer.client import connect
+from mailer.client import connect, details_of
 from mailer.clock import SystemClock
 from mailer.database import Database
 from mailer.server import GrpcServer
@@ -105,7 +105,7 @@ async def sender() -> AsyncIterator[FakeSender]:
     )
     sender_pb2_grpc.add_SenderServicer_to_server(cast("sender_pb2_grpc.SenderServicer", fake), server.grpc)
     await server.start()
-    fake.port = server.port  # type: ignore[attr-defined]
+    fake.port = server.port
     yield fake
     fake.gate.set()
     await server.stop()
@@ -119,7 +119,7 @@ async def schedulers(
     started: list[Scheduler] = []
 
     async def start(**settings: Any) -> Scheduler:
-        port: int = sender.port  # type: ignore[attr-defined]
+        port = sender.port
         one = Scheduler(database_url, port, shifted_clock, tmp_path, **settings)
         started.append(one)
         await one.start()
@@ -217,7 +217,7 @@ async def becomes(
     seconds: float = 15,
 ) -> scheduler_pb2.Campaign:
     """Return the campaign as soon as the condition holds for it; fails the test when it does not get there."""
-    campaign = None
+    campaign = Campaign()
     try:
         async with asyncio.timeout(seconds):
             while not condition(campaign := await get(stub, campaign_id)):
@@ -252,8 +252,6 @@ async def eventually(condition: Callable[[], object], *, seconds: float = 15) ->
 @asynccontextmanager
 async def refused(code: grpc.StatusCode, *, fields: set[str] | None = None, reason: str = "") -> AsyncIterator[None]:
     """Expect the block to be refused with the code, about exactly these fields, for this reason."""
-    from mailer.client import details_of
-
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         yield
     details = details_of(caught.value)

@@ -126,6 +126,8 @@ async def test_two_schedulers_on_one_database_make_one_run(schedulers: Scheduler
     assert len(sender.runs) == 3
     assert set(sender.handed_over.values()) == {3}
     assert sender.calls.count("SendBatch") == 3 * 4
+    leading = [one.registry.get_sample_value("mailer_scheduler_leading") for one in (first, second)]
+    assert leading == [1, 0]
 
 
 async def test_the_second_scheduler_takes_over_from_one_that_is_gone(

@@ -41,7 +41,7 @@ async def test_recipients_come_back_in_the_order_in_which_they_were_added(schedu
     await add(scheduler.stub, campaign_id, [recipient("aaa@example.org", name="A", tags=["x", 1, None], ok=True)])
     found = await listed(scheduler, campaign_id, page_size=3)
     assert [one.address for one in found] == [f"user{number}@example.org" for number in range(7)] + ["aaa@example.org"]
-    assert found[-1].variables["tags"][1] == 1
+    assert found[-1].variables.fields["tags"].list_value.values[1].number_value == 1
 
 
 async def test_good_lines_are_kept_and_bad_ones_named_by_index_and_reason(scheduler: Scheduler) -> None:
