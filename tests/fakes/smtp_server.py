@@ -157,8 +157,12 @@ class SmtpServer:
 
     async def say(self, text: str) -> None:
         """Say something on every open connection that nobody has asked for."""
+        await self.write(wire_form(text))
+
+    async def write(self, data: bytes) -> None:
+        """Write bytes to every open connection."""
         for connection in list(self._connections.values()):
-            await connection.write(wire_form(text))
+            await connection.write(data)
 
     def drop_connections(self) -> None:
         """Close every open connection."""

@@ -188,7 +188,7 @@ class Conversation:
         if wire.stage is not Stage.IDLE or (self._opened is not None and self._opened != envelope):
             raise RuntimeError(f"another message is under way, at {wire.stage}")
         self._refused = ()
-        obstacle = self._obstacle(envelope)
+        obstacle = self.extensions.obstacle_to(envelope)
         if obstacle:
             return NotAccepted(Incident(Stage.MAIL, event=obstacle))
         if self._opened is None:
@@ -211,15 +211,9 @@ class Conversation:
         refusal = answers.refusal
         return self._leave(refusal, answers) if refusal else None
 
-    def _obstacle(self, envelope: Envelope) -> Event | None:
-        if envelope.needs_smtputf8 and not self.extensions.has_smtputf8:
-            return Event.SMTPUTF8_MISSING
-        limit = self.extensions.size_limit
-        return Event.TOO_LARGE if limit is not None and envelope.size_bytes > limit else None
-
     def _commands(self, envelope: Envelope) -> bytes:
         """Return what can be written at once for this message, and expect the answers."""
-        if not self.extensions.has_pipelining or self._obstacle(envelope):
+        if not self.extensions.has_pipelining or self.extensions.obstacle_to(envelope):
             return b""
         self._opened = envelope
         self._wire.expect(2 + len(envelope.recipients))

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+from services.sender.replies import Event
+from services.sender.smtp.envelope import Envelope
+
 
 @dataclass(frozen=True, slots=True)
 class Extensions:
@@ -15,6 +18,13 @@ class Extensions:
     has_size: bool = False
     size_limit: int | None = None
     """Largest message in bytes; None when the server names none."""
+
+    def obstacle_to(self, envelope: Envelope) -> Event | None:
+        """Return why this server cannot take the envelope at all, so that nobody asks it; None when it may."""
+        if envelope.needs_smtputf8 and not self.has_smtputf8:
+            return Event.SMTPUTF8_MISSING
+        is_too_large = self.size_limit is not None and envelope.size_bytes > self.size_limit
+        return Event.TOO_LARGE if is_too_large else None
 
     @classmethod
     def parse(cls, keywords: Mapping[str, str]) -> Self:

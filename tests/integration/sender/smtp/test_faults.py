@@ -33,8 +33,8 @@ BEFORE_DOT = ["MAIL", "RCPT", "DATA"]
 SHORT = 0.05
 
 
-async def attempt(conversation: Conversation) -> Accepted | NotAccepted | Uncertain:
-    begun = await conversation.begin(ADA, MESSAGE)
+async def attempt(conversation: Conversation, message: bytes = MESSAGE) -> Accepted | NotAccepted | Uncertain:
+    begun = await conversation.begin(ADA, message)
     return await conversation.finish() if isinstance(begun, ReadyForDot) else begun
 
 
@@ -45,12 +45,7 @@ async def test_what_breaks_before_the_dot_is_certainly_not_accepted(
 ) -> None:
     any_server.on(stage, fault)
     conversation = await connect(any_server)
-    if stage == "BODY":
-        conversation = await connect(any_server)
-        begun = await conversation.begin(ADA, LARGE)
-        outcome = await conversation.finish() if isinstance(begun, ReadyForDot) else begun
-    else:
-        outcome = await attempt(conversation)
+    outcome = await attempt(conversation, LARGE if stage == "BODY" else MESSAGE)
     assert isinstance(outcome, NotAccepted)
     assert judge(outcome.incident).action is Action.DEFER
     assert not conversation.is_usable
@@ -114,7 +109,6 @@ async def test_a_silent_server_is_left_after_its_time(
     outcome = await attempt(conversation)
     assert isinstance(outcome, NotAccepted)
     assert outcome.incident == Incident(Stage(stage), event=Event.TIMEOUT)
-    await server.until(lambda: server.open_count == 1)
     assert not conversation.is_usable
 
 
@@ -212,7 +206,6 @@ async def test_an_early_no_while_the_intent_is_stored_keeps_the_dot_back(server:
     conversation = await connect(server)
     assert isinstance(await conversation.begin(ADA, MESSAGE), ReadyForDot)
     await server.say("451 4.3.1 disk full")
-    await conversation._wire.hear()
     outcome = await conversation.finish()
     assert isinstance(outcome, NotAccepted)
     assert str(outcome.incident) == "BODY: 451 4.3.1 disk full"
@@ -241,6 +234,17 @@ async def test_a_connection_lost_while_the_intent_is_stored_keeps_the_dot_back(
     assert outcome.incident == Incident(Stage.BODY, event=Event.CONNECTION_LOST)
 
 
+async def test_a_connection_that_is_being_closed_takes_no_dot(any_server: SmtpServer, connect: Connect) -> None:
+    conversation = await connect(any_server)
+    await conversation.begin(ADA, MESSAGE)
+    transport = conversation._wire._transport
+    assert transport is not None
+    transport.close()
+    outcome = await conversation.finish()
+    assert isinstance(outcome, NotAccepted)
+    assert outcome.incident == Incident(Stage.BODY, event=Event.CONNECTION_LOST)
+
+
 async def test_421_in_idle_makes_the_connection_unusable(any_server: SmtpServer, connect: Connect) -> None:
     conversation = await connect(any_server)
     assert isinstance(await attempt(conversation), Accepted)
@@ -251,6 +255,14 @@ async def test_421_in_idle_makes_the_connection_unusable(any_server: SmtpServer,
     assert "idle for too long" in outcome.incident.detail
     assert judge(outcome.incident).action is Action.NOTHING
     assert len([line for line in any_server.commands if line.startswith("MAIL")]) == 1
+
+
+async def test_the_beginning_of_a_line_in_idle_is_enough(any_server: SmtpServer, connect: Connect) -> None:
+    conversation = await connect(any_server)
+    await any_server.write(b"25")
+    outcome = await conversation.begin(BOB, MESSAGE)
+    assert isinstance(outcome, NotAccepted)
+    assert outcome.incident == Incident(Stage.IDLE, event=Event.UNSOLICITED, detail="25")
 
 
 async def test_a_late_line_is_never_the_answer_to_the_next_command(any_server: SmtpServer, connect: Connect) -> None:
