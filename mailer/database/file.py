@@ -65,6 +65,9 @@ class DatabaseFile:
     def _enter(self) -> None:
         present = _inode_of(self._path)
         if self._inode is not None and present != self._inode:
+            if not self._lost and _inode_of(self._wal) != self._last[1]:
+                # Judged while we still hold the old log open: once it is closed, a new one may get its number.
+                self._last = (self._last[0], None)
             self._lost = True
             if self._users == 0:
                 self._detach()
