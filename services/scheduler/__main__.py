@@ -2,14 +2,16 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 
 from mailer.client import connect
 from mailer.database import Migrations
 from mailer.lockfile import LockFile
+from mailer.log import get_logger
 from mailer.service import ServiceProcess, run_service
 from mailer.v1 import scheduler_pb2, sender_pb2, sender_pb2_grpc
 from services.scheduler.campaign_rpcs import CampaignRpcs
@@ -29,6 +31,8 @@ from services.scheduler.servicer import SchedulerServicer
 from services.scheduler.template_rpcs import TemplateRpcs
 from services.scheduler.ticker import Ticker
 from services.scheduler.watch import WatchRpc
+
+log = get_logger(__name__)
 
 MIGRATIONS = Migrations("scheduler", Path(__file__).parent / "migrations")
 SERVICE = scheduler_pb2.DESCRIPTOR.services_by_name["Scheduler"]
@@ -70,8 +74,9 @@ async def build(process: ServiceProcess[SchedulerSettings]) -> AsyncIterator[Non
         on_change=watch.changed,
     )
 
-    async def fired(fired: Fired) -> None:
-        watch.changed(fired.campaign_id)
+    async def fired(runs: Sequence[Fired]) -> None:
+        for run in runs:
+            watch.changed(run.campaign_id)
         await conductor.refresh()
 
     engine = Engine(
@@ -94,6 +99,7 @@ async def build(process: ServiceProcess[SchedulerSettings]) -> AsyncIterator[Non
         watch=watch,
     ).add_to(process.server.grpc)
     working = asyncio.create_task(engine.run(), name="engine")
+    working.add_done_callback(partial(_end_process_with, process))
     ending = asyncio.create_task(_end_with(process.stopping, working), name="ending")
     try:
         yield
@@ -110,6 +116,13 @@ def _lock_path(process: ServiceProcess[SchedulerSettings]) -> Path:
     if location.is_sqlite:
         return location.path.with_name(location.path.name + ".scheduler")
     return process.settings.data_dir / "scheduler.lock"
+
+
+def _end_process_with(process: ServiceProcess[SchedulerSettings], working: "asyncio.Task[None]") -> None:
+    """Stop a process that does not work any more: whoever supervises it starts another one."""
+    if not working.cancelled() and working.exception() is not None:
+        log.error("the scheduler cannot go on and stops", exc_info=working.exception())
+        process.server.request_stop()
 
 
 async def _end_with(stopping: asyncio.Event, working: "asyncio.Task[None]") -> None:

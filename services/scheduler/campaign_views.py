@@ -38,6 +38,13 @@ class CampaignViews:
             counts = await self._progress.counts(view.run.run_id)
         return to_campaign(view.campaign, view.run, view.required_variables, counts)
 
+    async def stored(self, campaign_id: str) -> scheduler_pb2.Campaign:
+        """Return a campaign as it is stored, without asking the sender. Raises NotFound."""
+        view = await self._database.read(read_view, campaign_id)
+        known = view.run is not None and view.run.needs_work
+        counts = self._progress.last_heard(view.run.run_id) if view.run is not None and known else None
+        return to_campaign(view.campaign, view.run, view.required_variables, counts)
+
 
 def read_view(connection: Connection, campaign_id: str) -> View:
     """Return a campaign with what belongs to it. Raises NotFound."""

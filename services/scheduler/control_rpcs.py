@@ -103,7 +103,7 @@ class ControlRpcs:
         violations.raise_if_any()
         campaign = await self._database.write(decisions.pause, request.campaign_id, request.reason, self._clock.now())
         await self._tell(campaign)
-        return scheduler_pb2.PauseCampaignResponse(campaign=await self._views.present(request.campaign_id))
+        return scheduler_pb2.PauseCampaignResponse(campaign=await self._views.stored(request.campaign_id))
 
     async def ResumeCampaign(
         self, request: scheduler_pb2.ResumeCampaignRequest, context: Context
@@ -112,7 +112,7 @@ class ControlRpcs:
         campaign_id = require_id(request.campaign_id, field="campaign_id")
         await self._database.write(decisions.resume, campaign_id, self._clock.now(), self._limits)
         self._engine.wake()
-        return scheduler_pb2.ResumeCampaignResponse(campaign=await self._views.present(campaign_id))
+        return scheduler_pb2.ResumeCampaignResponse(campaign=await self._views.stored(campaign_id))
 
     async def CancelCampaign(
         self, request: scheduler_pb2.CancelCampaignRequest, context: Context
@@ -121,7 +121,7 @@ class ControlRpcs:
         campaign_id = require_id(request.campaign_id, field="campaign_id")
         campaign = await self._database.write(decisions.cancel, campaign_id, self._clock.now())
         await self._tell(campaign)
-        return scheduler_pb2.CancelCampaignResponse(campaign=await self._views.present(campaign_id))
+        return scheduler_pb2.CancelCampaignResponse(campaign=await self._views.stored(campaign_id))
 
     async def RetryFailed(
         self, request: scheduler_pb2.RetryFailedRequest, context: Context

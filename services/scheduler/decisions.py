@@ -73,11 +73,9 @@ def begin_retry(connection: Connection, campaign_id: str, now: datetime) -> Run:
     campaign = campaigns.allowed(connection, campaign_id, Action.RETRY)
     run = runs.find(connection, campaign.latest_run_id)
     if run is None or not run.handed_over:
-        state = "handing over its recipients" if run is not None else "not begun"
+        trouble = "has not sent anything yet" if run is None else "is still handing over its recipients"
         raise FailedPrecondition(
-            f'The campaign "{campaign.name}" has {state}: wait until its run has sent, then retry what failed.'
-            if run is None
-            else f'The campaign "{campaign.name}" is still {state}: retry what failed once that is done.',
+            f'The campaign "{campaign.name}" {trouble}: retry what failed once its run has been sent.',
             reason="WRONG_STATE",
             metadata={"campaign_id": campaign_id, "state": campaign.state.upper()},
         )

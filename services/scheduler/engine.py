@@ -72,8 +72,8 @@ class Engine:
     async def run(self) -> None:
         """Wait for the lock, then work, for ever."""
         try:
+            self._metrics.leading.set(0)
             while not self._lock.acquire():
-                self._metrics.leading.set(0)
                 await self._clock.sleep(TAKE_OVER_SECONDS)
             self._metrics.leading.set(1)
             log.info("this scheduler leads", lock=str(self._lock.path))

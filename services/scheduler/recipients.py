@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, delete, select
+from sqlalchemy import Connection, Select, delete, select
 
 from services.scheduler import campaigns
 from services.scheduler.campaign_states import Action
 from services.scheduler.tables import recipients
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(NamedTuple):
     """One person a campaign goes to; variables as they travel (serialized Struct)."""
 
     position: int
@@ -80,7 +79,7 @@ def read_after(connection: Connection, campaign_id: str, position: int, limit: i
         .order_by(recipients.c.position)
         .limit(limit)
     )
-    return [_recipient(row) for row in connection.execute(query)]
+    return list(map(Recipient._make, connection.execute(query)))
 
 
 def read_one(connection: Connection, campaign_id: str, canonical: str) -> Recipient | None:
@@ -90,7 +89,7 @@ def read_one(connection: Connection, campaign_id: str, canonical: str) -> Recipi
     row = connection.execute(
         _QUERY.where(recipients.c.campaign_id == campaign_id, recipients.c.canonical == canonical)
     ).one_or_none()
-    return None if row is None else _recipient(row)
+    return None if row is None else Recipient._make(row)
 
 
 def remove_some(connection: Connection, campaign_id: str, *, limit: int = 5000) -> int:
@@ -127,7 +126,3 @@ _INSERT = (
 _QUERY: Select[Any] = select(
     recipients.c.position, recipients.c.address, recipients.c.display_name, recipients.c.variables
 )
-
-
-def _recipient(row: Row[Any]) -> Recipient:
-    return Recipient(row.position, row.address, row.display_name, bytes(row.variables))

@@ -131,7 +131,7 @@ async def test_a_cron_without_a_later_slot_finishes(database: Database) -> None:
     assert fired is not None
     run = await the_run(database, fired.run_id)
     await database.write(
-        lambda connection: connection.exec_driver_sql("UPDATE campaigns SET next_due_time = NULL") and None
+        lambda connection: connection.exec_driver_sql("UPDATE campaigns SET next_due_time = NULL").close()
     )
     assert await database.write(decisions.close, run, RunState.FINISHED, counts=b"", now=START)
     assert (await database.read(campaigns.existing, CAMPAIGN_ID)).state is CampaignState.FINISHED
