@@ -13,7 +13,7 @@ from mailer.clock import SystemClock
 from mailer.errors import DataLoss, FailedPrecondition, MailerError
 from services.backup.create import Creator, Wish
 from services.backup.job import Job, Phase, Progress
-from services.backup.pack import unpack
+from services.backup.pack import Packed, pack, unpack
 from services.backup.snapshot import Snapshot, State, Trigger
 from services.backup.vault import Vault
 from services.backup.verify import verify
@@ -73,6 +73,22 @@ def test_a_full_disk_is_said_before_anything_is_written(
     with pytest.raises(FailedPrecondition, match="Not enough space"):
         take()
     assert list((vault.directory / "work").iterdir()) == []
+
+
+def test_a_copy_that_the_disk_did_not_keep_is_not_published(
+    monkeypatch: pytest.MonkeyPatch, vault: Vault, take: Take
+) -> None:
+    def pack_badly(plain: Path, packed: Path, job: Job) -> Packed:
+        figures = pack(plain, packed, job)
+        data = bytearray(packed.read_bytes())
+        data[len(data) // 2] ^= 1
+        packed.write_bytes(data)
+        return figures
+
+    monkeypatch.setattr("services.backup.create.pack", pack_badly)
+    with pytest.raises(DataLoss):
+        take()
+    assert vault.snapshots() == []
 
 
 @pytest.mark.parametrize("phase", list(Phase)[:4])

@@ -41,6 +41,19 @@ def test_a_delivery_pending_in_the_snapshot_keeps_what_happened_to_it_since(
     assert states(live) == {"ada": state}
 
 
+@pytest.mark.parametrize("seen", ["claimed", "dot_intent"])
+@pytest.mark.parametrize("ended", ["pending", "deferred", "failed", "sent"])
+def test_an_attempt_that_the_snapshot_saw_half_done_has_ended_as_the_live_database_says(  # noqa: PLR0917
+    live: Path, take: Take, restorer: Restorer, job: Job, seen: str, ended: str
+) -> None:
+    add_run(live, "run")
+    add_delivery(live, "ada", run_id="run", state=seen, token=1)
+    snapshot = take()
+    move(live, "ada", ended, token=1)
+    restorer.restore(snapshot.snapshot_id, job, request_id="r")
+    assert states(live) == {"ada": ended}
+
+
 @pytest.mark.parametrize("state", ["sent", "unknown", "dot_intent", "pending"])
 def test_a_delivery_of_a_batch_after_the_snapshot_is_not_forgotten(
     live: Path, take: Take, restorer: Restorer, job: Job, state: str

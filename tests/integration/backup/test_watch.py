@@ -1,0 +1,74 @@
+"""A schedule that is not kept shows in health and figures."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from services.backup.create import Creator, Wish
+from services.backup.job import Job
+from services.backup.keeper import Keeper
+from services.backup.metrics import BackupMetrics
+from services.backup.snapshot import Trigger
+from services.backup.stage import Stages
+from services.backup.vault import Vault
+from tests.fakes.clock import FakeClock
+from tests.integration.backup.conftest import make_restorer
+from tests.integration.backup.mailing import MIGRATIONS, change
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+async def keeper(vault: Vault, live: Path, clock: FakeClock, registry: CollectorRegistry) -> Keeper:
+    keeper = Keeper(
+        vault=vault,
+        creator=Creator(vault=vault, live=live, clock=clock),
+        restorer=make_restorer(vault, live, clock=clock),
+        stages=Stages(vault, MIGRATIONS),
+        clock=clock,
+        metrics=BackupMetrics(registry),
+        limit_seconds=600,
+    )
+    await keeper.open()
+    return keeper
+
+
+async def test_a_late_snapshot_is_stale_until_one_is_taken(
+    keeper: Keeper, clock: FakeClock, registry: CollectorRegistry
+) -> None:
+    assert await keeper.take_scheduled()
+    assert not (await keeper.health()).stale
+    await clock.advance(timedelta(days=1).total_seconds())
+    assert (await keeper.health()).stale
+    assert registry.get_sample_value("mailer_backup_stale") == 1
+    assert await keeper.take_scheduled()
+    assert not (await keeper.health()).stale
+    assert registry.get_sample_value("mailer_backup_stale") == 0
+    assert registry.get_sample_value("mailer_backup_newest_good_timestamp_seconds") == clock.now().timestamp()
+
+
+async def test_a_scheduled_snapshot_that_fails_is_counted_and_said(
+    keeper: Keeper, live: Path, registry: CollectorRegistry
+) -> None:
+    change(live, "PRAGMA application_id = 7")
+    assert not await keeper.take_scheduled()
+    health = await keeper.health()
+    assert "another application" in health.status.failure
+    labels = {"operation": "create", "outcome": "not_a_mailer_database"}
+    assert registry.get_sample_value("mailer_backup_operations_total", labels) == 1
+
+
+async def test_a_service_that_was_off_knows_from_the_store_when_it_last_worked(
+    keeper: Keeper, vault: Vault, live: Path, clock: FakeClock, job: Job
+) -> None:
+    snapshot = Creator(vault=vault, live=live, clock=clock).create(Wish(trigger=Trigger.CRON), job)
+    (vault.directory / "status.json").unlink()
+    await clock.advance(timedelta(days=3).total_seconds())
+    await keeper.open()
+    assert (await keeper.health()).status.success_time == snapshot.created_time
+    assert (await keeper.health()).status.watched_since == clock.now()
