@@ -6,6 +6,7 @@ import re
 from cryptography.x509 import load_pem_x509_certificates
 
 from mailer.config import is_loopback
+from mailer.delivery_options import check_retry_policy
 from mailer.message.address import check_address, mailbox_key
 from mailer.v1 import sender_pb2
 from mailer.validation import Violations
@@ -20,7 +21,6 @@ from services.sender.account import (
 )
 from services.sender.account_rows import circuit_policy_from_bytes
 from services.sender.caps import Caps
-from services.sender.options import check_retry_policy
 
 OUTPUT_ONLY = (
     "account_id",

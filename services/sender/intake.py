@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from mailer.clock import Clock
 from mailer.database import Database
+from mailer.delivery_options import check_options
 from mailer.errors import ResourceExhausted
 from mailer.idempotency import RequestKey, request_key, store_response, stored_response
 from mailer.recipients import RecipientProblem, check_recipient
@@ -16,7 +17,7 @@ from mailer.v1 import sender_pb2
 from mailer.validation import Violations
 from services.sender import outbox, runs
 from services.sender.counts import Changes, read_counts
-from services.sender.options import check_options, read_options
+from services.sender.options import read_options
 from services.sender.outbox import Waiting
 from services.sender.programs import Program, Programs
 from services.sender.requests import check_id, check_new_request_id
