@@ -312,6 +312,4 @@ if __name__ == "__main__":
     except grpc.aio.AioRpcError as refused:
         sys.exit(f"The demo ended early: {readable(refused)} The logs are in {chosen}/logs.")
     except (RuntimeError, TimeoutError) as trouble:
-        sys.exit(
-            f"The demo ended early: {str(trouble) or 'it took too long'}. The logs are in {chosen}/logs."
-        )
+        sys.exit(f"The demo ended early: {str(trouble) or 'it took too long'}. The logs are in {chosen}/logs.")

@@ -70,9 +70,7 @@ def parse_cron(expression: object, *, now: datetime) -> Cron:
         raise CronProblem('is a nickname: write five fields, such as "0 0 * * *" instead of @daily')
     fields = expression.lower().split()
     if len(fields) != len(_FIELDS):
-        raise CronProblem(
-            f"has {len(fields)} fields: write five, minute hour day month weekday, as in 0 9 * * 1"
-        )
+        raise CronProblem(f"has {len(fields)} fields: write five, minute hour day month weekday, as in 0 9 * * 1")
     for name, field, words in zip(_FIELDS, fields, _WORDS, strict=True):
         _check_field(name, field, words)
     # Written with single blanks, so that one schedule has one spelling.

@@ -80,9 +80,7 @@ class InvalidArgument(MailerError):
 class NotFound(MailerError):
     """The thing that was named does not exist."""
 
-    def __init__(
-        self, message: str, *, reason: str = "NOT_FOUND", metadata: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, message: str, *, reason: str = "NOT_FOUND", metadata: Mapping[str, str] | None = None) -> None:
         """Say what was looked for."""
         super().__init__(grpc.StatusCode.NOT_FOUND, reason, message, metadata)
 

@@ -36,9 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit status for the command line."""
     parser = argparse.ArgumentParser(prog="mailer.health", description="Ask servers how they are.")
     parser.add_argument("addresses", nargs="+", metavar="HOST:PORT")
-    parser.add_argument(
-        "--service", default="", help="for example mailer.v1.Sender; default: the whole server"
-    )
+    parser.add_argument("--service", default="", help="for example mailer.v1.Sender; default: the whole server")
     parser.add_argument("--timeout", type=float, default=3.0, metavar="SECONDS")
     parser.add_argument("--ca-file", type=Path, help="speak TLS, and trust this authority")
     parser.add_argument("--certificate-file", type=Path, help="show this certificate")
@@ -59,12 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if unwell else 0
 
 
-async def _ask_all(
-    addresses: Sequence[str], service: str, tls: ClientTls | None, timeout: float
-) -> dict[str, str]:
-    answers = await asyncio.gather(
-        *(ask(address, service=service, tls=tls, timeout=timeout) for address in addresses)
-    )
+async def _ask_all(addresses: Sequence[str], service: str, tls: ClientTls | None, timeout: float) -> dict[str, str]:
+    answers = await asyncio.gather(*(ask(address, service=service, tls=tls, timeout=timeout) for address in addresses))
     return dict(zip(addresses, answers, strict=True))
 
 

@@ -96,9 +96,7 @@ def _redacted(key: object, value: object, depth: int) -> object:
 
 
 def _named(service: str) -> Processor:
-    def add_service(
-        _logger: object, _method: str, event: MutableMapping[str, Any]
-    ) -> MutableMapping[str, Any]:
+    def add_service(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         if service:
             event.setdefault("service", service)
         return event

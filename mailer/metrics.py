@@ -34,9 +34,7 @@ class RpcMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register the figures."""
-        self.handled = Counter(
-            "mailer_rpc_handled", "Calls that ended.", ("method", "code"), registry=registry
-        )
+        self.handled = Counter("mailer_rpc_handled", "Calls that ended.", ("method", "code"), registry=registry)
         self.seconds = Histogram(
             "mailer_rpc_seconds",
             "Seconds a call that is no stream took.",

@@ -177,8 +177,7 @@ def load_keyring(path: Path, *, given: Secret | None = None) -> Keyring:
         raise CannotStart(f"sealing key file {path}: {error}") from None
     except OSError as error:
         raise CannotStart(
-            f"sealing key file {path} cannot be read or created: {error.strerror}; "
-            "set MAILER_SEALING_KEY_FILE"
+            f"sealing key file {path} cannot be read or created: {error.strerror}; set MAILER_SEALING_KEY_FILE"
         ) from None
 
 

@@ -63,9 +63,7 @@ def updated_paths(
         if path in output_only or path.split(".")[0] in output_only:
             violations.add(field, f"{path} is set by the server and cannot be changed: leave it out")
         else:
-            violations.add(
-                field, f"there is no field {path} to change; use any of: {', '.join(sorted(updatable))}"
-            )
+            violations.add(field, f"there is no field {path} to change; use any of: {', '.join(sorted(updatable))}")
     return wanted & frozenset(updatable)
 
 

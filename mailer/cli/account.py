@@ -1,5 +1,6 @@
 """`mailer account`: the SMTP accounts that messages go out through."""
 
+from functools import partial
 from typing import Annotated
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ from mailer.cli.account_view import account_details, account_table, verification
 from mailer.cli.command import Commands
 from mailer.cli.exit_code import ExitCode
 from mailer.cli.failure import usage
-from mailer.cli.listing import Limit, account_id, collect, say_more
+from mailer.cli.listing import Limit, account_id, print_list
 from mailer.cli.question import Yes, confirm
 from mailer.cli.session import QUICK, Session
 from mailer.v1 import sender_pb2
@@ -75,9 +76,9 @@ async def list_accounts(context: typer.Context, *, limit: Limit = 100) -> None:
     """
     session = Session(context)
     async with session.sender() as sender:
-        answer = await collect(sender.ListAccounts, sender_pb2.ListAccountsRequest(), "accounts", limit=limit)
-    session.out.answer(answer, lambda: account_table(session.out, answer.accounts))
-    say_more(session.out, answer)
+        request = sender_pb2.ListAccountsRequest()
+        table = partial(account_table, session.out)
+        await print_list(session.out, sender.ListAccounts, request, "accounts", table, limit=limit)
 
 
 @commands.command()

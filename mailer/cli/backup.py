@@ -1,5 +1,6 @@
 """`mailer backup`: snapshots of the database, and the way back."""
 
+from functools import partial
 from typing import Annotated, Any
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from mailer.cli.backup_view import (
 from mailer.cli.command import Commands
 from mailer.cli.exit_code import ExitCode
 from mailer.cli.failure import Failure
-from mailer.cli.listing import Limit, collect, say_more
+from mailer.cli.listing import Limit, print_list
 from mailer.cli.question import Yes, confirm
 from mailer.cli.retention_options import (
     KeepDaily,
@@ -71,11 +72,11 @@ async def list_snapshots(context: typer.Context, *, limit: Limit = 100) -> None:
     """
     session = Session(context)
     async with session.backup() as backup:
-        answer = await collect(backup.List, backup_pb2.BackupListRequest(), "snapshots", limit=limit)
-    session.out.answer(answer, lambda: snapshot_table(session.out, answer.snapshots))
+        request = backup_pb2.BackupListRequest()
+        table = partial(snapshot_table, session.out)
+        answer = await print_list(session.out, backup.List, request, "snapshots", table, limit=limit)
     if not session.out.as_json:
         session.out.print(health_text(answer.health))
-    say_more(session.out, answer)
 
 
 @commands.command()

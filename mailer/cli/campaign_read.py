@@ -1,16 +1,19 @@
 """What there is to know about campaigns: list, show, runs, recipients, plan, preview."""
 
 import json
+from collections.abc import Iterable
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import typer
 from google.protobuf.json_format import MessageToDict
+from rich.console import RenderableType
 
 from mailer.cli.account_view import account_table
 from mailer.cli.campaign_view import campaign_details, campaign_table, due_text, run_table
-from mailer.cli.listing import Limit, campaign_id, collect, say_more
-from mailer.cli.output import Column
+from mailer.cli.listing import Limit, campaign_id, print_list
+from mailer.cli.output import Column, Output
 from mailer.cli.session import QUICK, Session
 from mailer.cli.words import instant
 from mailer.v1 import scheduler_pb2, sender_pb2
@@ -48,9 +51,8 @@ async def list_campaigns(
         states=[scheduler_pb2.Campaign.State.Value(f"STATE_{one.name}") for one in states or ()]
     )
     async with session.scheduler() as scheduler:
-        answer = await collect(scheduler.ListCampaigns, request, "campaigns", limit=limit)
-    session.out.answer(answer, lambda: campaign_table(session.out, answer.campaigns))
-    say_more(session.out, answer)
+        table = partial(campaign_table, session.out)
+        await print_list(session.out, scheduler.ListCampaigns, request, "campaigns", table, limit=limit)
 
 
 async def show(context: typer.Context, campaign: Which) -> None:
@@ -73,9 +75,7 @@ async def runs(context: typer.Context, campaign: Which, *, limit: Limit = 100) -
     session = Session(context)
     async with session.scheduler() as scheduler:
         request = scheduler_pb2.ListRunsRequest(campaign_id=await campaign_id(scheduler, campaign))
-        answer = await collect(scheduler.ListRuns, request, "runs", limit=limit)
-    session.out.answer(answer, lambda: run_table(session.out, answer.runs))
-    say_more(session.out, answer)
+        await print_list(session.out, scheduler.ListRuns, request, "runs", partial(run_table, session.out), limit=limit)
 
 
 async def recipients(context: typer.Context, campaign: Which, *, limit: Limit = 100) -> None:
@@ -86,12 +86,8 @@ async def recipients(context: typer.Context, campaign: Which, *, limit: Limit = 
     session = Session(context)
     async with session.scheduler() as scheduler:
         request = scheduler_pb2.ListRecipientsRequest(campaign_id=await campaign_id(scheduler, campaign))
-        answer = await collect(scheduler.ListRecipients, request, "recipients", limit=limit)
-    columns = (Column("address"), Column("name"), Column("variables"))
-    rows = ((one.address, one.display_name, _variables(one)) for one in answer.recipients)
-    empty = "It has no recipients. Add some: mailer campaign import ... people.csv"
-    session.out.answer(answer, lambda: session.out.table(columns, rows, empty=empty))
-    say_more(session.out, answer)
+        table = partial(_recipient_table, session.out)
+        await print_list(session.out, scheduler.ListRecipients, request, "recipients", table, limit=limit)
 
 
 async def plan(context: typer.Context, campaign: Which) -> None:
@@ -112,6 +108,12 @@ async def plan(context: typer.Context, campaign: Which) -> None:
     session.out.answer(answer, lambda: session.out.fields(fields))
     if not session.out.as_json:
         session.out.print(account_table(session.out, answer.accounts))
+
+
+def _recipient_table(out: Output, recipients: Iterable[sender_pb2.Recipient]) -> RenderableType | str:
+    columns = (Column("address"), Column("name"), Column("variables"))
+    rows = ((one.address, one.display_name, _variables(one)) for one in recipients)
+    return out.table(columns, rows, empty="It has no recipients. Add some: mailer campaign import ... people.csv")
 
 
 def _variables(recipient: sender_pb2.Recipient) -> str:

@@ -19,5 +19,5 @@ async def circuits(context: typer.Context) -> None:
     """
     session = Session(context)
     async with session.sender() as sender:
-        answer = await collect(sender.ListAccounts, sender_pb2.ListAccountsRequest(), "accounts", limit=0)
+        answer = await collect(sender.ListAccounts, sender_pb2.ListAccountsRequest(), "accounts")
     session.out.answer(answer, lambda: circuit_table(session.out, answer.accounts))

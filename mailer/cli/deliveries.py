@@ -1,13 +1,14 @@
 """`mailer deliveries`: messages, and what became of them."""
 
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from mailer.cli.command import Commands
 from mailer.cli.delivery_view import delivery_table
-from mailer.cli.listing import Limit, campaign_id, collect, say_more
+from mailer.cli.listing import Limit, campaign_id, print_list
 from mailer.cli.session import Session
 from mailer.v1 import sender_pb2
 
@@ -55,6 +56,5 @@ async def deliveries(
         async with session.scheduler() as scheduler:
             request.campaign_id = await campaign_id(scheduler, campaign)
     async with session.sender() as sender:
-        answer = await collect(sender.ListDeliveries, request, "deliveries", limit=limit)
-    session.out.answer(answer, lambda: delivery_table(session.out, answer.deliveries))
-    say_more(session.out, answer)
+        table = partial(delivery_table, session.out)
+        await print_list(session.out, sender.ListDeliveries, request, "deliveries", table, limit=limit)

@@ -1,17 +1,19 @@
 """Lists that come in pages, and things that people call by their names."""
 
+import json
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any, Generic, TypeVar
 
 import typer
 from google.protobuf.message import Message
+from rich.console import RenderableType
 
 from mailer.cli.exit_code import ExitCode
 from mailer.cli.failure import Failure, usage
-from mailer.cli.output import Output
+from mailer.cli.output import Output, to_dict
 from mailer.cli.session import QUICK
 from mailer.v1 import scheduler_pb2, scheduler_pb2_grpc, sender_pb2, sender_pb2_grpc
 
@@ -25,27 +27,73 @@ _WHOLE_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _SHORTEST_PREFIX = 4
 
 
-async def collect(call: Callable[..., Awaitable[R]], request: Any, field: str, *, limit: int) -> R:
-    """Return the answer of a list call with up to `limit` items (0: all) in `field`, over as many pages as it takes."""
-    whole: R | None = None
+async def pages(call: Callable[..., Awaitable[R]], request: Any, field: str, *, limit: int) -> AsyncIterator[R]:
+    """Yield the answers of a list call, page by page, with up to `limit` items (0: all) in `field` together."""
+    count = 0
     while True:
-        left = limit - len(getattr(whole, field)) if limit and whole is not None else limit
-        request.page_size = min(_LARGEST_PAGE, left or _LARGEST_PAGE)
+        request.page_size = min(_LARGEST_PAGE, limit - count) if limit else _LARGEST_PAGE
         page = await call(request, timeout=QUICK)
+        count += len(getattr(page, field))
+        yield page
+        request.page_token = page.next_page_token  # type: ignore[attr-defined]
+        if not request.page_token or (limit and count >= limit):
+            return
+
+
+async def collect(call: Callable[..., Awaitable[R]], request: Any, field: str) -> R:
+    """Return the answer of a list call with all items in `field`: for what there are few of."""
+    whole: R | None = None
+    async for page in pages(call, request, field, limit=0):
         if whole is None:
             whole = page
         else:
             getattr(whole, field).extend(getattr(page, field))
-            whole.next_page_token = page.next_page_token  # type: ignore[attr-defined]
-        request.page_token = whole.next_page_token  # type: ignore[attr-defined]
-        if not request.page_token or (limit and len(getattr(whole, field)) >= limit):
-            return whole
+            whole.next_page_token = ""  # type: ignore[attr-defined]
+    assert whole is not None
+    return whole
 
 
-def say_more(out: Output, answer: Any) -> None:
-    """Say that the list goes on, where it does."""
-    if answer.next_page_token:
+async def print_list(
+    out: Output,
+    call: Callable[..., Awaitable[R]],
+    request: Any,
+    field: str,
+    table: Callable[[Sequence[Any]], RenderableType | str],
+    *,
+    limit: int,
+) -> R:
+    """Print a list of any length as it comes, and return its last page.
+
+    As JSON it is one document in the form of the answer; else one table a page.
+    """
+    count, last = 0, None
+    async for page in pages(call, request, field, limit=limit):
+        items = getattr(page, field)
+        if out.as_json:
+            begin = f'{{"{field}": [' if last is None else ""
+            out.write(begin + "".join(_json_lines(items, is_first=count == 0)))
+        elif items or not count:
+            out.print(table(items))
+        count, last = count + len(items), page
+    assert last is not None
+    if out.as_json:
+        out.write(_json_end(last, field))
+    if last.next_page_token:  # type: ignore[attr-defined]
         out.note("There are more: --limit 0 shows all.", style="dim")
+    return last
+
+
+def _json_lines(items: Iterable[Message], *, is_first: bool) -> Iterator[str]:
+    for item in items:
+        yield ("\n" if is_first else ",\n") + json.dumps(to_dict(item), ensure_ascii=False)
+        is_first = False
+
+
+def _json_end(last: Message, field: str) -> str:
+    """Return what closes the list and follows it: the other fields of the answer."""
+    rest = {name: value for name, value in to_dict(last).items() if name != field}
+    others = json.dumps(rest, ensure_ascii=False).removeprefix("{")
+    return f"\n], {others}\n"
 
 
 @dataclass(frozen=True)
@@ -83,7 +131,7 @@ async def account_id(stub: "sender_pb2_grpc.SenderAsyncStub", wanted: str) -> st
     """Return the id of the account with this id or name."""
     if _WHOLE_ID.fullmatch(wanted):
         return wanted
-    answer = await collect(stub.ListAccounts, sender_pb2.ListAccountsRequest(), "accounts", limit=0)
+    answer = await collect(stub.ListAccounts, sender_pb2.ListAccountsRequest(), "accounts")
     return ACCOUNT.choose(answer.accounts, wanted).account_id
 
 
@@ -91,7 +139,7 @@ async def template_id(stub: "scheduler_pb2_grpc.SchedulerAsyncStub", wanted: str
     """Return the id of the template with this id or name."""
     if _WHOLE_ID.fullmatch(wanted):
         return wanted
-    answer = await collect(stub.ListTemplates, scheduler_pb2.ListTemplatesRequest(), "templates", limit=0)
+    answer = await collect(stub.ListTemplates, scheduler_pb2.ListTemplatesRequest(), "templates")
     return TEMPLATE.choose(answer.templates, wanted).template_id
 
 
@@ -99,5 +147,5 @@ async def campaign_id(stub: "scheduler_pb2_grpc.SchedulerAsyncStub", wanted: str
     """Return the id of the campaign with this id or name."""
     if _WHOLE_ID.fullmatch(wanted):
         return wanted
-    answer = await collect(stub.ListCampaigns, scheduler_pb2.ListCampaignsRequest(), "campaigns", limit=0)
+    answer = await collect(stub.ListCampaigns, scheduler_pb2.ListCampaignsRequest(), "campaigns")
     return CAMPAIGN.choose(answer.campaigns, wanted).campaign_id

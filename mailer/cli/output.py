@@ -9,6 +9,7 @@ from typing import Any, Literal
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -60,11 +61,14 @@ class Output:
 
     def print(self, renderable: RenderableType | str) -> None:
         """Print to stdout; a plain str is taken literally, and an empty one prints nothing."""
-        if isinstance(renderable, str):
-            if renderable:
-                self.stdout.print(Text(printable(renderable)))
-        else:
+        if not isinstance(renderable, str):
             self.stdout.print(renderable)
+        elif renderable:
+            self.write(f"{printable(renderable)}\n")
+
+    def write(self, text: str) -> None:
+        """Write to stdout as it is."""
+        print(text, end="", flush=True)
 
     def note(self, sentence: str, *, style: str = "") -> None:
         """Say something on stderr: progress, hints, warnings."""
@@ -75,19 +79,14 @@ class Output:
         self.stderr.print(renderable)
 
     def table(
-        self, columns: Sequence[Column], rows: Iterable[Sequence[str | Text]], *, empty: str = "", title: str = ""
+        self, columns: Sequence[Column], rows: Iterable[Sequence[str | Text]], *, empty: str = ""
     ) -> RenderableType | str:
         """Return a table; without rows the sentence `empty`, which says what to do next."""
-        console = self.stdout
-        narrow = console.width < _NARROW
+        if not self.stdout.is_terminal:
+            return plain_table(columns, rows) or empty
+        narrow = self.stdout.width < _NARROW
         shown = [number for number, column in enumerate(columns) if not (column.optional and narrow)]
-        table = Table(
-            box=SIMPLE_HEAD if console.is_terminal else None,
-            title=Text(title) if title else None,
-            title_justify="left",
-            pad_edge=False,
-            header_style="bold",
-        )
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
         for number in shown:
             table.add_column(columns[number].header, justify=columns[number].justify, overflow="fold")
         for row in rows:
@@ -97,6 +96,11 @@ class Output:
 
     def fields(self, pairs: Iterable[tuple[str, str | Text]]) -> RenderableType:
         """Return names and values below each other; those without a value are left out."""
+        if not self.stdout.is_terminal:
+            shown = [(name, printable(str(value))) for name, value in pairs if value]
+            width = max((len(name) for name, _ in shown), default=0)
+            indent = "\n" + " " * (width + 2)
+            return "\n".join(f"{name:<{width}}  {value}".replace("\n", indent) for name, value in shown)
         grid = Table.grid(padding=(0, 2))
         grid.add_column(style="bold", no_wrap=True)
         grid.add_column(overflow="fold")
@@ -126,6 +130,21 @@ def to_dict(message: Message) -> dict[str, Any]:
 def state(word: str) -> Text:
     """Return the word for a state in its colour."""
     return Text(word, style=style_of(word))
+
+
+def plain_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]]) -> str:
+    """Return aligned lines for a pipe, a row a line; nothing when there is no row."""
+    lines = [[printable(str(cell)).replace("\n", " ") for cell in row] for row in rows]
+    if not lines:
+        return ""
+    lines.insert(0, [column.header for column in columns])
+    widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
+
+    def aligned(text: str, width: int, column: Column) -> str:
+        blanks = " " * (width - cell_len(text))
+        return blanks + text if column.justify == "right" else text + blanks
+
+    return "\n".join("  ".join(map(aligned, line, widths, columns)).rstrip() for line in lines)
 
 
 def _cell(value: str | Text) -> Text:

@@ -1,18 +1,20 @@
 """`mailer suppression`: addresses that never get mail, whoever asks."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
 from uuid import uuid4
 
 import typer
+from rich.console import RenderableType
 
 from mailer.cli.command import Commands
 from mailer.cli.failure import usage
-from mailer.cli.listing import Limit, collect, say_more
-from mailer.cli.output import Column
+from mailer.cli.listing import Limit, print_list
+from mailer.cli.output import Column, Output
 from mailer.cli.session import QUICK, Session
 from mailer.cli.words import count_of, instant
 from mailer.v1 import sender_pb2
@@ -71,12 +73,16 @@ async def list_suppressions(context: typer.Context, *, limit: Limit = 100) -> No
     session = Session(context)
     async with session.sender() as sender:
         request = sender_pb2.ListSuppressionsRequest()
-        answer = await collect(sender.ListSuppressions, request, "suppressions", limit=limit)
+        table = partial(_table, session.out)
+        await print_list(session.out, sender.ListSuppressions, request, "suppressions", table, limit=limit)
+
+
+def _table(out: Output, suppressions: Iterable[sender_pb2.Suppression]) -> RenderableType | str:
     columns = (Column("address"), Column("why"), Column("since"))
-    rows = ((one.address, one.reason, instant(one.create_time)) for one in answer.suppressions)
-    empty = "Nobody is on the list. Put somebody on it: mailer suppression add ada@example.org"
-    session.out.answer(answer, lambda: session.out.table(columns, rows, empty=empty))
-    say_more(session.out, answer)
+    rows = ((one.address, one.reason, instant(one.create_time)) for one in suppressions)
+    return out.table(
+        columns, rows, empty="Nobody is on the list. Put somebody on it: mailer suppression add ada@example.org"
+    )
 
 
 def _read(file: Path) -> Iterator[str]:

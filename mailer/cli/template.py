@@ -1,5 +1,6 @@
 """`mailer template`: content under a name."""
 
+from functools import partial
 from typing import Annotated
 from uuid import uuid4
 
@@ -9,7 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from mailer.cli import content_options as options
 from mailer.cli.command import Commands
 from mailer.cli.failure import usage
-from mailer.cli.listing import Limit, collect, say_more, template_id
+from mailer.cli.listing import Limit, print_list, template_id
 from mailer.cli.question import Yes, confirm
 from mailer.cli.session import QUICK, Session
 from mailer.cli.template_view import template_details, template_table
@@ -59,9 +60,9 @@ async def list_templates(context: typer.Context, *, limit: Limit = 100) -> None:
     """
     session = Session(context)
     async with session.scheduler() as scheduler:
-        answer = await collect(scheduler.ListTemplates, scheduler_pb2.ListTemplatesRequest(), "templates", limit=limit)
-    session.out.answer(answer, lambda: template_table(session.out, answer.templates))
-    say_more(session.out, answer)
+        request = scheduler_pb2.ListTemplatesRequest()
+        table = partial(template_table, session.out)
+        await print_list(session.out, scheduler.ListTemplates, request, "templates", table, limit=limit)
 
 
 @commands.command()

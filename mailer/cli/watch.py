@@ -100,7 +100,7 @@ async def _follow_accounts(session: Session, progress: Progress, view: View) -> 
             async with session.sender() as sender:
                 while True:
                     request = sender_pb2.ListAccountsRequest()
-                    answer = await collect(sender.ListAccounts, request, "accounts", limit=0)
+                    answer = await collect(sender.ListAccounts, request, "accounts")
                     progress.accounts, progress.accounts_trouble = tuple(answer.accounts), ""
                     view.show(progress)
                     await session.clock.sleep(_ACCOUNTS_EVERY)

@@ -104,9 +104,7 @@ def run(
     asyncio.run(_run_until_stopped(inbox, listener, on_ready))
 
 
-async def _run_until_stopped(
-    inbox: Inbox, listener: Listener, on_ready: Callable[[Listener], None] | None
-) -> None:
+async def _run_until_stopped(inbox: Inbox, listener: Listener, on_ready: Callable[[Listener], None] | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

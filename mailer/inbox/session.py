@@ -187,15 +187,11 @@ class _Hooks:
 
 
 def _authenticate_with(place: Place) -> Callable[[SMTP, Peer, Envelope, str, Any], AuthResult]:
-    def authenticate(
-        server: SMTP, session: Peer, envelope: Envelope, mechanism: str, data: Any
-    ) -> AuthResult:
+    def authenticate(server: SMTP, session: Peer, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
         known = (
             place.credentials is not None
             and isinstance(data, LoginPassword)
-            and place.credentials.match(
-                data.login.decode(errors="replace"), data.password.decode(errors="replace")
-            )
+            and place.credentials.match(data.login.decode(errors="replace"), data.password.decode(errors="replace"))
         )
         return AuthResult(success=known, handled=False)
 

@@ -168,6 +168,15 @@ async def test_a_list_is_as_long_as_its_limit(mailer: CommandLine, scheduler: Sc
     assert len((await mailer("campaign", "list", "--limit", "0", "--json")).document["campaigns"]) == 7
 
 
+async def test_a_list_in_a_pipe_is_one_line_for_each(mailer: CommandLine, scheduler: ScriptedScheduler) -> None:
+    scheduler.add("a" * 32, "two\nlines")
+    scheduler.add("b" * 32, "冬")
+    header, first, second = (await mailer("campaign", "list")).out.splitlines()
+    assert header.split()[:2] == ["name", "state"]
+    assert first.startswith("two lines  draft")
+    assert second.startswith("冬         draft")
+
+
 async def test_two_campaigns_of_one_name_are_told_apart_by_id(
     mailer: CommandLine, scheduler: ScriptedScheduler
 ) -> None:

@@ -37,6 +37,8 @@ def test_a_narrow_terminal_leaves_out_what_it_can(
 ) -> None:
     output = Output()
     monkeypatch.setattr(output.stdout, "_width", width)
+    monkeypatch.setattr(output.stdout, "_force_terminal", True)
+    monkeypatch.setattr(output.stdout, "no_color", True)
     out = printed(output, capsys)
     assert ("reason" in out) is is_whole
     assert ("0123456789abcdef" in out) is is_whole

@@ -36,9 +36,7 @@ def test_variables_come_back_as_they_were_given() -> None:
         (recipient(city="x", address_="y" * 20_000), Rejected.REASON_TOO_LARGE, "16384"),
     ],
 )
-def test_what_cannot_be_taken_is_told_by_reason_and_cure(
-    given: sender_pb2.Recipient, reason: int, words: str
-) -> None:
+def test_what_cannot_be_taken_is_told_by_reason_and_cure(given: sender_pb2.Recipient, reason: int, words: str) -> None:
     with pytest.raises(RecipientProblem, match=words) as refused:
         check_recipient(given, required=["city"])
     assert refused.value.reason == reason

@@ -1,9 +1,12 @@
 import time
+import tracemalloc
 
 import pytest
 
 from mailer.message.problems import RenderProblem, TemplateProblem
-from mailer.message.template import CompiledTemplate, Mode, compile_template
+from mailer.message.template import CompiledTemplate, Mode, compile_quoted, compile_template
+from mailer.message.transfer import close_quoted
+from tests.unit.message.test_transfer import decoded
 
 
 def text(source: str) -> CompiledTemplate:
@@ -41,6 +44,18 @@ def test_html_is_escaped_once() -> None:
         "<b>&lt;&amp;&quot;&#x27;&gt;</b>&lt;&amp;&quot;&#x27;&gt;&lt;"
     )
     assert rendered("{{ x|e|upper|replace('A', '<') }}", Mode.HTML, x="a&") == "&lt;&amp;"
+
+
+@pytest.mark.parametrize("mode", [Mode.TEXT, Mode.HTML])
+def test_the_encoded_form_says_the_same_for_every_character(mode: Mode) -> None:
+    plain, quoted = compile_template("{{ x }}", mode), compile_quoted("{{ x }}", mode)
+    for code in [*range(1, 0x180), 0x2028, 0xFEFF, 0x1F680]:
+        if chr(code) == "\r":
+            continue
+        for value in (chr(code), f"a{chr(code)}b", f"a{chr(code)}"):
+            body = close_quoted(quoted.render({"x": value}))
+            assert decoded(body) == plain.render({"x": value})
+            assert not body.startswith(b".")
 
 
 def test_text_is_not_escaped_unless_asked() -> None:
@@ -292,6 +307,18 @@ def test_a_bomb_ends_early(source: str, variables: dict[str, object]) -> None:
     with pytest.raises(RenderProblem):
         text(source).render(variables)
     assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize("source", ["{% for a in x %}{{ y|upper }}{% endfor %}", "{{ y|upper }}" * 2000])
+def test_a_bomb_does_not_fill_the_memory(source: str) -> None:
+    template = text(source)
+    tracemalloc.start()
+    try:
+        with pytest.raises(RenderProblem, match="longer than"):
+            template.render({"x": [1] * 2000, "y": "y" * 16_000})
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
