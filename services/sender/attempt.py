@@ -38,8 +38,8 @@ async def attempt(
 ) -> Attempted:
     """Offer the message to the server. The connection is closed whenever anything is not as expected.
 
-    `intend` puts the intent on disk and says whether it is there; `may_finish` is asked right before the dot. Cancelled,
-    it raises `BrokenOff`, which says how far the message had come.
+    `intend` puts the intent on disk and says whether it is there; `may_finish` is asked right before the dot.
+    Cancelled, it raises `BrokenOff`, which says how far the message had come.
     """
     envelope = Envelope(
         sender=message.envelope_from,
