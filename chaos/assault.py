@@ -1,0 +1,160 @@
+"""The attack: lets the sender live and die as planned, over and over, then lets everything come to rest."""
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from time import monotonic
+
+from chaos.feed import Feed
+from chaos.plan import Kind, Life
+from chaos.processes import Victim
+from chaos.system import System
+from chaos.watch import Watch
+
+WINDOW_SECONDS = 5.0
+COLD_SECONDS = 20.0
+FROZEN_SECONDS = 2.5
+VOID_SECONDS = 1.5
+CONTEST_SECONDS = 2.5
+MOST_TRIES_TO_FREEZE = 100
+REST_SECONDS = 60.0
+LOOK_SECONDS = 0.2
+
+
+class Assault:
+    """Kills, and keeps the score of it."""
+
+    def __init__(self, system: System, feed: Feed, watch: Watch) -> None:
+        """Take what is attacked, and how one looks at it."""
+        self.kills: Counter[str] = Counter()
+        self.deaths: list[float] = []  # of senders
+        self.recoveries: list[float] = []
+        self.surprises: list[str] = []
+        self._system = system
+        self._feed = feed
+        self._watch = watch
+        self._scheduler: Victim | None = None
+        self._companion: Victim | None = None
+        self._contested: list[str] = []
+
+    async def prepare(self) -> None:
+        """Start everything once, so that there is an account and work under way."""
+        self._scheduler = await self._system.start_scheduler()
+        sender = await self._system.start_sender()
+        await self._feed.add_account()
+        await self._feed.start_campaign()
+        await sender.end()
+
+    async def attack(self, lives: Iterable[Life]) -> None:
+        """Live through them; new campaigns are started meanwhile."""
+        feeding = asyncio.create_task(self._feed.run())
+        try:
+            for life in lives:
+                await self._live(life)
+                if feeding.done():
+                    break
+        finally:
+            feeding.cancel()
+            with suppress(asyncio.CancelledError):
+                await feeding
+
+    async def rest(self, *, messages: int) -> None:
+        """Kill nobody any more: send up to that many messages, and wait until all is finished or nothing moves."""
+        await self._dismiss_companion()
+        sender = await self._system.start_sender()
+        while len(self._feed.given) < messages:
+            await self._feed.start_campaign()
+        accepted, since = -1, monotonic()
+        while not await self._feed.is_finished() and monotonic() - since < REST_SECONDS:
+            self._watch.look()
+            if len(self._watch.accepted) > accepted:
+                accepted, since = len(self._watch.accepted), monotonic()
+            await asyncio.sleep(LOOK_SECONDS)
+        self._note_recovery(sender)
+        self._expect_alive(sender)
+
+    async def _live(self, life: Life) -> None:
+        if life.has_companion and self._companion is None:
+            self._companion = await self._system.start_companion()
+        if life.freezes_companion and self._companion is not None:
+            self._contested = await self._feed.run_ids()  # before: one that is frozen answers nobody
+            await self._freeze(self._companion)
+        sender = await self._system.start_sender(life)
+        await asyncio.gather(self._until_the_end(life, sender), self._meanwhile(life))
+        if life.kind is Kind.WITH_SCHEDULER:
+            await asyncio.gather(self._kill(sender, "with the scheduler"), self._replace_scheduler("with the sender"))
+        elif life.window is None:
+            await self._kill(sender, "at a random time")
+        self.deaths.append(sender.end_time)
+        if self._companion is None:
+            self._note_recovery(sender)
+        if not life.has_companion:
+            await self._dismiss_companion()
+
+    async def _until_the_end(self, life: Life, sender: Victim) -> None:
+        """Return when it is time to kill the sender, or when it has killed itself."""
+        if life.window is not None:
+            if not await sender.ended(WINDOW_SECONDS):
+                await self._kill(sender, "before its window")
+            elif sender.died_at_window:
+                self.kills[life.window] += 1
+                return
+        elif life.kind is Kind.COLD:
+            start = sender.start_time
+            await self._watch.until(
+                lambda: self._watch.first_message_after(start) is not None or sender.has_ended, seconds=COLD_SECONDS
+            )
+        await sender.ended(life.seconds)
+        self._expect_alive(sender)
+
+    async def _meanwhile(self, life: Life) -> None:
+        """Do what happens while the sender lives."""
+        if life.kills_scheduler_first:
+            await asyncio.sleep(life.seconds / 4)
+            await self._replace_scheduler("while the sender lives")
+        if life.pauses_campaigns:
+            await self._feed.pause_and_resume()
+        if life.freezes_companion and self._companion is not None:
+            await asyncio.sleep(FROZEN_SECONDS)
+            self._system.slow_server_down()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(VOID_SECONDS):
+                    await self._feed.void_claims(self._contested)
+            self._companion.signal(signal.SIGCONT)
+            await asyncio.sleep(CONTEST_SECONDS)
+
+    async def _freeze(self, victim: Victim) -> None:
+        """Stop a process, but not in the middle of a transaction: nobody could write until it goes on."""
+        for _ in range(MOST_TRIES_TO_FREEZE):
+            victim.signal(signal.SIGSTOP)
+            if self._system.is_writable():
+                return
+            victim.signal(signal.SIGCONT)
+            await asyncio.sleep(LOOK_SECONDS / 10)
+
+    async def _replace_scheduler(self, how: str) -> None:
+        assert self._scheduler is not None
+        await self._kill(self._scheduler, f"scheduler {how}")
+        self._scheduler = await self._system.start_scheduler()
+
+    async def _kill(self, victim: Victim, how: str) -> None:
+        await victim.kill()
+        self.kills[how] += 1
+
+    async def _dismiss_companion(self) -> None:
+        if self._companion is not None:
+            self._expect_alive(self._companion)
+            companion, self._companion = self._companion, None
+            await companion.end()
+
+    def _note_recovery(self, sender: Victim) -> None:
+        first = self._watch.first_message_after(sender.start_time)
+        if first is not None:
+            self.recoveries.append(first - sender.start_time)
+
+    def _expect_alive(self, victim: Victim) -> None:
+        if victim.has_ended and not victim.is_condemned:
+            last = victim.last_words().strip().splitlines()
+            self.surprises.append(f"a {victim.order.service} ended by itself: {last[-1] if last else 'without a word'}")
