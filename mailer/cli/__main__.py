@@ -1,6 +1,7 @@
 """Runs a command line and says in one sentence when it cannot be done."""
 
 import inspect
+import os
 import sys
 from collections.abc import Coroutine, Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from mailer.clock import SystemClock
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit status of the command line."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    # Read by grpc when it is imported: its own lines about a connection are no sentences for people.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # noqa: TID251 (sets, for a library)
     try:
         called = interpret(arguments, Choices(SystemClock()))
         if isinstance(called, int):

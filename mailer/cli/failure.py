@@ -60,10 +60,23 @@ def failed_call(error: grpc.aio.AioRpcError, *, target: str) -> Failure:
     """Return the failure that a call to `target` ("the sender at 127.0.0.1:50052") came to."""
     details = details_of(error)
     return Failure(
-        sentence=readable(error, target=target),
+        sentence=_tls_trouble(details.message, target) or readable(error, target=target),
         exit_code=_EXIT_CODES.get(details.code, ExitCode.REFUSED),
         code=details.code.name,
         reason=details.reason,
         metadata=details.metadata,
         violations={one.field: one.description for one in details.violations},
     )
+
+
+def _tls_trouble(message: str, target: str) -> str:
+    """Return the sentence for a connection that failed over TLS; grpc tells it in the text alone."""
+    if "CERTIFICATE_VERIFY_FAILED" in message:
+        return f"{target} shows a certificate that is not trusted: name its authority with --ca-file."
+    if "WRONG_VERSION_NUMBER" in message:
+        return f"{target} speaks no TLS: leave out --ca-file (MAILER_CA_FILE), or set TLS up there."
+    if "handshake failed" in message:
+        return f"{target} does not agree on TLS: check --ca-file, and MAILER_CLIENT_CERTIFICATE_FILE for mutual TLS."
+    if "Socket closed" in message:
+        return f"{target} closed the connection: if it speaks TLS, add --ca-file; else it is just stopping."
+    return ""

@@ -1,5 +1,6 @@
 """Recipients from a file into a campaign: one stream, repeated from the start when it breaks."""
 
+import asyncio
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -147,6 +148,9 @@ async def _upload(
             if reading.problem is None:
                 return answer, reading
             raise reading.problem
+        except asyncio.CancelledError:
+            session.out.note("What has arrived is kept; import the same file again, nobody is added twice.")
+            raise
         except CsvProblem as problem:
             raise usage(f"{path}: {problem}.") from None
         except grpc.aio.AioRpcError as error:
