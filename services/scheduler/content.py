@@ -6,6 +6,12 @@ from mailer.message_wire import read_content
 from mailer.v1 import sender_pb2
 from mailer.validation import Violations
 
+MOST_MESSAGE_BYTES = 4 * 1024 * 1024 - 64 * 1024
+"""What content and recipients of a batch may weigh: a gRPC message, without the fields around them."""
+LEAST_BATCH_BYTES = 24 * 1024
+"""Room for recipients that every content leaves: one with 16 KiB of variables always fits."""
+MOST_CONTENT_BYTES = MOST_MESSAGE_BYTES - 2 * LEAST_BATCH_BYTES
+
 
 @dataclass(frozen=True, slots=True)
 class CheckedContent:
@@ -20,7 +26,13 @@ def check_content(message: sender_pb2.MessageContent, violations: Violations, *,
     content = read_content(message, violations, field=field)
     if content is None:
         return None
-    return CheckedContent(message.SerializeToString(deterministic=True), tuple(sorted(content.required_variables)))
+    serialized = message.SerializeToString(deterministic=True)
+    if len(serialized) > MOST_CONTENT_BYTES:
+        violations.add(
+            field, f"has {len(serialized)} bytes with its files, at most {MOST_CONTENT_BYTES} travel: make it smaller"
+        )
+        return None
+    return CheckedContent(serialized, tuple(sorted(content.required_variables)))
 
 
 def content_paths(prefix: str = "content") -> tuple[str, ...]:

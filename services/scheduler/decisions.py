@@ -1,9 +1,10 @@
 """What somebody decides about a campaign, and what follows for its run, in one transaction each."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy import Connection, and_, or_, select
 from sqlalchemy.orm import aliased
 
 from mailer.errors import FailedPrecondition
@@ -125,42 +126,38 @@ def remove_some(connection: Connection, campaign_id: str) -> bool:
     return True
 
 
-def adopt_restored(connection: Connection, now: datetime) -> list[str]:
-    """Put campaigns where their newest run stands; returns the ids of those that were moved.
+def find_restored(connection: Connection) -> list[str]:
+    """Return the runs whose campaigns do not stand where they stand, oldest first.
 
     A restored snapshot brings campaigns back as they were, but keeps what has fired since: a run that the
     snapshot did not know, or one that is held now, decides where its campaign stands.
     """
-    newer = aliased(tables.runs)
-    known = tables.runs
+    newer, known, campaign = aliased(tables.runs), tables.runs, tables.campaigns
+    is_held_now = and_(
+        newer.c.run_id == known.c.run_id,
+        newer.c.state == RunState.HELD,
+        campaign.c.state != CampaignState.HELD,
+    )
     query = (
         select(newer.c.run_id)
-        .join(tables.campaigns, tables.campaigns.c.campaign_id == newer.c.campaign_id)
-        .outerjoin(known, known.c.run_id == tables.campaigns.c.latest_run_id)
-        .where(
-            or_(
-                known.c.run_id.is_(None),
-                newer.c.slot_time > known.c.slot_time,
-                and_(newer.c.run_id == known.c.run_id, newer.c.state == RunState.HELD),
-            ),
-            or_(tables.campaigns.c.state != CampaignState.HELD, newer.c.run_id != known.c.run_id),
-        )
+        .join(campaign, campaign.c.campaign_id == newer.c.campaign_id)
+        .outerjoin(known, known.c.run_id == campaign.c.latest_run_id)
+        .where(or_(known.c.run_id.is_(None), newer.c.slot_time > known.c.slot_time, is_held_now))
         .order_by(newer.c.slot_time)
     )
+    return list(connection.execute(query).scalars())
+
+
+def adopt_restored(connection: Connection, run_ids: Sequence[str], now: datetime) -> list[str]:
+    """Put the campaigns of these runs where the runs stand; returns the ids of the campaigns."""
     moved = []
-    for run_id in list(connection.execute(query).scalars()):
+    for run_id in run_ids:
         run = runs.find(connection, run_id)
-        assert run is not None
+        if run is None:
+            continue
         campaign = campaigns.existing(connection, run.campaign_id)
-        schedule = campaign.schedule
-        connection.execute(
-            update(tables.campaigns)
-            .where(tables.campaigns.c.campaign_id == campaign.campaign_id)
-            .values(
-                latest_run_id=run_id,
-                next_due_time=schedule.next_slot(run.slot_time) if schedule is not None else None,
-            )
-        )
+        due = campaign.schedule.next_slot(run.slot_time) if campaign.schedule is not None else None
+        campaigns.store(connection, replace(campaign, latest_run_id=run_id, next_due_time=due))
         _follow_run(connection, run_id, now)
         moved.append(campaign.campaign_id)
     return moved

@@ -100,10 +100,12 @@ class Engine:
             await self._clock.wait(self._woken, self._poll_seconds)
 
     async def _adopt(self) -> None:
-        moved = await self._database.write(decisions.adopt_restored, self._clock.now())
-        self._adopted = True
-        if moved:
+        # Looked for first, without the write lock: there may be many runs, and hardly ever one to adopt.
+        found = await self._database.read(decisions.find_restored)
+        if found:
+            moved = await self._database.write(decisions.adopt_restored, found, self._clock.now())
             log.warning("campaigns were restored: they stand where their runs stand", campaigns=moved)
+        self._adopted = True
         await self._conductor.refresh()
 
     def _begin_anew(self) -> None:

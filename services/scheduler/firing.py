@@ -8,12 +8,8 @@ from sqlalchemy import Connection
 from services.scheduler import campaigns, runs
 from services.scheduler.campaign_states import CampaignState, RunState, campaign_state
 from services.scheduler.campaigns import Campaign
+from services.scheduler.content import LEAST_BATCH_BYTES, MOST_MESSAGE_BYTES
 from services.scheduler.runs import Run, run_id_of
-
-# What a gRPC message may weigh, without room for the fields around content and recipients.
-_MOST_MESSAGE_BYTES = 4 * 1024 * 1024 - 64 * 1024
-# One recipient with its variables always fits.
-_LEAST_BATCH_BYTES = 24 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +83,7 @@ def _new_run(
     connection: Connection, campaign: Campaign, slot: datetime, now: datetime, limits: BatchLimits
 ) -> tuple[Run, bytes]:
     source = campaigns.source_of(connection, campaign)
-    room = _MOST_MESSAGE_BYTES - len(source.content) - len(campaign.options)
+    room = MOST_MESSAGE_BYTES - len(source.content) - len(campaign.options)
     run = Run(
         run_id=run_id_of(campaign.campaign_id, slot),
         campaign_id=campaign.campaign_id,
@@ -96,7 +92,7 @@ def _new_run(
         state_reason="",
         options=campaign.options,
         batch_count_limit=limits.count,
-        batch_byte_limit=max(_LEAST_BATCH_BYTES, min(limits.bytes, room)),
+        batch_byte_limit=max(LEAST_BATCH_BYTES, min(limits.bytes, room)),
         recipient_count=campaign.recipient_count,
         cursor=0,
         dispatched_count=0,

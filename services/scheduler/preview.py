@@ -22,6 +22,9 @@ from services.scheduler import campaigns, recipients, templates
 from services.scheduler.recipient_rpcs import to_recipient
 from services.scheduler.requests import check_id
 
+# Encoded files may outgrow a gRPC message; then everything but the bytes themselves is shown.
+MOST_SHOWN_BYTES = 3 * 1024 * 1024
+
 
 class PreviewRpc:
     """PreviewMessage."""
@@ -78,7 +81,7 @@ class PreviewRpc:
             subject=shown.subject,
             text=shown.text,
             html=shown.html,
-            message=rendered.data,
+            message=rendered.data if len(rendered.data) <= MOST_SHOWN_BYTES else b"",
             size_bytes=len(rendered.data),
             envelope_recipients=rendered.envelope_to,
         )

@@ -15,6 +15,7 @@ from mailer.v1 import scheduler_pb2, sender_pb2
 from mailer.validation import Violations
 from services.scheduler import campaigns, recipients
 from services.scheduler.campaign_states import Action
+from services.scheduler.pages import fill
 from services.scheduler.recipients import Added, NewRecipient, Recipient
 from services.scheduler.requests import check_id
 
@@ -64,8 +65,8 @@ class RecipientRpcs:
         violations.raise_if_any()
         assert isinstance(position, int)
         rows = await self._database.read(_read, request.campaign_id, position, page.limit)
-        shown, token = page.cut(rows, lambda row: (row.position,))
-        return scheduler_pb2.ListRecipientsResponse(recipients=map(to_recipient, shown), next_page_token=token)
+        shown, token = fill(page, rows, lambda row: (row.position,), to_recipient)
+        return scheduler_pb2.ListRecipientsResponse(recipients=shown, next_page_token=token)
 
 
 class RecipientStream:

@@ -11,6 +11,7 @@ from mailer.cron import Cron, CronProblem, parse_cron
 DEFAULT_LATENESS = timedelta(minutes=60)
 LONGEST_LATENESS = timedelta(days=30)
 LATEST = timedelta(days=366 * 5)
+_LOOKS_BACK = (timedelta(hours=1), timedelta(days=1), timedelta(days=35), timedelta(days=366 * 6))
 CLOCK_TOLERANCE = timedelta(seconds=5)
 """How far in the past a send_time may lie: clocks of two machines differ, and calls take time."""
 
@@ -52,10 +53,16 @@ class Schedule:
         A recurring campaign whose slots passed while the run before was under way, or while nothing ran, fires
         only for the latest of them.
         """
-        slot = due
-        while (later := self.next_slot(slot)) is not None and later <= now:
-            slot = later
-        return slot
+        # From ever further back, so that a cron of every minute is not followed through a whole year.
+        for window in _LOOKS_BACK:
+            begin = max(due, now - window)
+            slot = due if begin == due else None
+            later = self.next_slot(begin)
+            while later is not None and later <= now:
+                slot, later = later, self.next_slot(later)
+            if slot is not None:
+                return slot
+        return due
 
     def is_missed(self, slot: datetime, now: datetime) -> bool:
         """Say whether the slot is too long ago to fire by itself."""

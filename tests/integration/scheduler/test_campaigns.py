@@ -97,6 +97,15 @@ async def test_everything_wrong_with_a_campaign_is_named_at_once(scheduler: Sche
         )
 
 
+async def test_a_content_too_large_for_a_batch_is_refused(scheduler: Scheduler) -> None:
+    attachment = sender_pb2.Attachment(filename="a.bin", content=b"x" * (3 * 1024 * 1024))
+    headers = [sender_pb2.Header(name=f"X-Long-{number}", value="\U0001f600" * 3_900) for number in range(50)]
+    large = content(text="x" * 250_000, attachments=[attachment], headers=headers)
+    async with refused(grpc.StatusCode.INVALID_ARGUMENT, fields={"campaign.content"}):
+        await create_campaign(scheduler.stub, content=large)
+    await create_campaign(scheduler.stub, content=content(attachments=[attachment]))
+
+
 async def test_a_campaign_of_a_template_that_is_not_there_is_not_found(scheduler: Scheduler) -> None:
     async with refused(grpc.StatusCode.NOT_FOUND):
         await create_campaign(scheduler.stub, content=None, template_id="0" * 32)

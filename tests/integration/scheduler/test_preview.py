@@ -58,6 +58,16 @@ async def test_a_preview_works_for_anybody_with_variables(scheduler: Scheduler) 
     assert shown.subject == "Hi eve@x.org"
 
 
+async def test_a_message_too_large_for_an_answer_is_shown_without_its_bytes(scheduler: Scheduler) -> None:
+    attachment = sender_pb2.Attachment(filename="a.bin", content=b"x" * (3 * 1024 * 1024))
+    shown = await preview(
+        scheduler, content=content(attachments=[attachment]), recipient=recipient("a@x.org", name="A")
+    )
+    assert shown.subject == "Hello A"
+    assert shown.message == b""
+    assert shown.size_bytes > 4 * 1024 * 1024
+
+
 async def test_what_cannot_be_previewed_says_why(scheduler: Scheduler) -> None:
     campaign_id = await draft(scheduler.stub, 0)
     async with refused(grpc.StatusCode.FAILED_PRECONDITION, reason="NO_RECIPIENTS"):

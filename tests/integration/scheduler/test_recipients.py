@@ -44,6 +44,13 @@ async def test_recipients_come_back_in_the_order_in_which_they_were_added(schedu
     assert found[-1].variables.fields["tags"].list_value.values[1].number_value == 1
 
 
+async def test_a_page_of_large_recipients_ends_before_it_outgrows_a_message(scheduler: Scheduler) -> None:
+    campaign_id = await create_campaign(scheduler.stub)
+    await add(scheduler.stub, campaign_id, [recipient(f"a{n}@x.org", name="x" * 15_000) for n in range(200)])
+    await add(scheduler.stub, campaign_id, [recipient(f"b{n}@x.org", name="x" * 15_000) for n in range(200)])
+    assert len(await listed(scheduler, campaign_id, page_size=1000)) == 400
+
+
 async def test_good_lines_are_kept_and_bad_ones_named_by_index_and_reason(scheduler: Scheduler) -> None:
     campaign_id = await create_campaign(scheduler.stub)
     lines = [

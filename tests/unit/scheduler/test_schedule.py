@@ -75,6 +75,19 @@ def test_of_the_slots_that_passed_only_the_latest_fires() -> None:
     assert schedule.slot_to_fire(NOW, NOW) == NOW
 
 
+@pytest.mark.parametrize("cron", ["* * * * *", "*/7 3 * * *", "30 2 * * *", "0 9 1 * *", "* * 1 1 *", "0 0 29 2 *"])
+@pytest.mark.parametrize("days", [0.01, 0.5, 3, 40, 400, 1800])
+def test_the_latest_slot_is_found_however_long_nothing_ran(cron: str, days: float) -> None:
+    schedule = Schedule(cron=cron, time_zone="Europe/Berlin")
+    due = schedule.next_slot(NOW)
+    assert due is not None
+    now = due + timedelta(days=days)
+    slot = schedule.slot_to_fire(due, now)
+    following = schedule.next_slot(slot)
+    assert due <= slot <= now
+    assert following is None or following > now
+
+
 def test_an_instant_that_passed_is_fired_as_what_it_is() -> None:
     assert Schedule(send_time=NOW).slot_to_fire(NOW, NOW + HOUR) == NOW
 
