@@ -122,6 +122,7 @@ class System:
                     "MAILER_DATA_DIR": str(self.directory),
                     "MAILER_LOG_FORMAT": "json",
                     "MAILER_LOG_LEVEL": "warning",
+                    "MAILER_DATABASE_BUSY_TIMEOUT": "20s",
                     f"MAILER_{service.upper()}_PORT": str(self.ports[name]),
                     f"MAILER_{service.upper()}_METRICS_PORT": "0",
                     "MAILER_SCHEDULER_SENDER_ADDRESS": self.senders_address,

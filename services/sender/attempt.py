@@ -65,7 +65,9 @@ async def attempt(
         reached(Window.BETWEEN_REPLY_AND_COMMIT)
         return _attempted(outcome, was_intended=True)
     except asyncio.CancelledError as cancelled:
-        # The intent may be on its way to the disk; the result that is booked next comes behind it.
+        # The intent may be on its way to the disk, and the result that is booked next comes behind it; if it still
+        # waits, it would come after the result, so it is taken back.
+        intent.cancel()
         conversation.close()
         raise BrokenOff(Attempted(conversation.interruption())) from cancelled
 

@@ -111,7 +111,9 @@ class Delivery:
         await self._connections.close()
 
     def _start_next(self) -> bool:
-        """Start one attempt if an account has room for any waiting message."""
+        """Start one attempt if an account has room for any waiting message, and the book takes entries."""
+        if self._ledger.is_stuck:
+            return False
         taken = self._queues.take(self._admit)
         if taken is None:
             return False

@@ -40,18 +40,19 @@ class Ledger:
         self._intents: deque[tuple[Intent, asyncio.Future[bool]]] = deque()
         self._results: deque[Result] = deque()
         self._wake = asyncio.Event()
-        self._settled = asyncio.Event()
-        self._settled.set()
+        self._recorded_count = 0
+        self._on_their_way = 0  # results that are being written
+        self._settlers: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._pause = 0.0
 
     @property
     def waiting_count(self) -> int:
         """Return how many results are not on disk yet."""
-        return len(self._results)
+        return len(self._results) + self._on_their_way
 
     @property
     def is_stuck(self) -> bool:
-        """Say whether the database refused the last group: nothing new may be claimed then."""
+        """Say whether the database refused the last group: nothing new may be claimed or begun then."""
         return self._pause > 0
 
     async def intend(self, intent: Intent) -> bool:
@@ -64,50 +65,65 @@ class Ledger:
     def record(self, result: Result) -> None:
         """Book a result. It is kept in memory until it is on disk."""
         self._results.append(result)
-        self._settled.clear()
+        self._recorded_count += 1
         self._wake.set()
 
     async def settle(self) -> None:
-        """Return once every result recorded so far is on disk."""
-        await self._settled.wait()
+        """Return once every result recorded so far is on disk; later ones are not waited for."""
+        if self.waiting_count:
+            settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._settlers.append((self._recorded_count, settled))
+            await settled
 
     async def run(self) -> None:
         """Commit groups until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            await self._commit_group()
+            works = await self._commit_group()
+            self._pause = 0.0 if works else min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
             if self._pause:
                 await self._clock.sleep(self._pause)
                 self._wake.set()
 
-    async def _commit_group(self) -> None:
-        intents, self._intents = list(self._intents), deque()
-        results, self._results = list(self._results), deque()
+    async def _commit_group(self) -> bool:
+        """Write what has collected. Return whether the database took it."""
+        intents = [(intent, answer) for intent, answer in self._intents if not answer.done()]
+        self._intents.clear()
+        results, self._on_their_way = list(self._results), len(self._results)
+        self._results.clear()
         if not (intents or results):
-            return
+            return await self._database.probe() if self.is_stuck else True
         # Two jobs, so that trouble with a result cannot hold up the intents; the writer commits them together.
-        results_stored, _ = await asyncio.gather(self._commit_results(results), self._commit_intents(intents))
-        if not results_stored:
+        stored = await asyncio.gather(self._commit_results(results), self._commit_intents(intents))
+        self._on_their_way = 0
+        if not stored[0]:
             self._results.extendleft(reversed(results))
-            self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
-        else:
-            self._pause = 0.0
-            if not self._results:
-                self._settled.set()
+        self._wake_settlers()
+        return all(stored)
 
-    async def _commit_intents(self, intents: list[tuple[Intent, asyncio.Future[bool]]]) -> None:
+    def _wake_settlers(self) -> None:
+        settled_count = self._recorded_count - self.waiting_count
+        while self._settlers and self._settlers[0][0] <= settled_count:
+            _, settled = self._settlers.popleft()
+            if not settled.done():
+                settled.set_result(None)
+
+    async def _commit_intents(self, intents: list[tuple[Intent, asyncio.Future[bool]]]) -> bool:
+        """Return False when the database did not take them: then their claims stand, and nothing is sent."""
         if not intents:
-            return
+            return True
         granted: frozenset[int] = frozenset()
         try:
             granted = await self._write(book.write_intents, [intent for intent, _ in intents])
         except DatabaseUnavailable as error:
             log.warning("no intent could be stored: nothing is sent without", error=str(error), count=len(intents))
+            return False
         finally:
             for intent, answer in intents:
                 if not answer.done():
                     answer.set_result(intent.claimed.id in granted)
+        return True
 
     async def _commit_results(self, results: list[Result]) -> bool:
         """Return False when the results have to be kept and written again."""
