@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final, NoReturn
 
@@ -22,7 +23,9 @@ from mailer.message.translate import NAMES, translate
 from mailer.message.values import HEADER, PLAIN_HTML, PLAIN_TEXT, QUOTED_HTML, QUOTED_TEXT, Form
 
 MAX_SOURCE_OCTETS = 256 * 1024
-MAX_TOKENS = 50_000  # more would keep the parser busy for seconds
+# More would keep the parser busy for seconds. A long newsletter has 2,000; each of the 50 headers may have its own.
+MAX_TOKENS = 30_000
+MAX_HEADER_TOKENS = 2_000
 
 # A tag alone on its line takes the line with it, as in Mustache. The line break moves into the tag, so that
 # lines keep their numbers. `+%}` keeps the line, as in Jinja2.
@@ -82,6 +85,8 @@ class CompiledTemplate:
         raise RenderProblem(f"{self.mode.value}, line {line}: {problem}") from None
 
 
+# Checking a content, asking for its variables and compiling it meet the same few templates: remember them.
+@lru_cache(maxsize=64)
 def compile_template(source: str, mode: Mode) -> CompiledTemplate:
     """Check and compile. Raises TemplateProblem with the line, what is wrong, and the cure."""
     return _compile(source, mode, _PLAIN[mode])
@@ -95,7 +100,8 @@ def compile_quoted(source: str, mode: Mode) -> CompiledTemplate:
 def _compile(source: str, mode: Mode, form: Form) -> CompiledTemplate:
     source = _checked_source(source, mode)
     try:
-        translation = translate(_parse(source), form)
+        limit = MAX_HEADER_TOKENS if mode is Mode.HEADER else MAX_TOKENS
+        translation = translate(_parse(source, limit), form)
         namespace: dict[str, Any] = {**NAMES, "write": form.value, "__builtins__": {}}
         if mode is Mode.HTML:
             namespace |= {"filter_escape": unescaped, "filter_e": unescaped}
@@ -121,15 +127,18 @@ def _checked_source(source: str, mode: Mode) -> str:
     return source if _RAW.search(source) else _STANDALONE.sub(r"\1\n\2", source)
 
 
-def _parse(source: str) -> nodes.Template:
+def _parse(source: str, most_tokens: int) -> nodes.Template:
     """Parse and nothing else: Jinja2 never compiles or runs what an author wrote."""
     environment = ImmutableSandboxedEnvironment(keep_trailing_newline=True)
     try:
-        if any(count > MAX_TOKENS for count, _ in enumerate(environment.lex(source))):
+        if any(count > most_tokens for count, _ in enumerate(environment.lex(source))):
             raise TemplateProblem(1, "too many tags or too much in them: make the template simpler")
         return environment.parse(source)
     except TemplateSyntaxError as error:
-        raise TemplateProblem(error.lineno, f"{error.message}: correct the template") from None
+        said = (error.message or "it cannot be read").rstrip(".")
+        raise TemplateProblem(error.lineno, f"{said}: correct the template") from None
+    except TemplateProblem:
+        raise
     except (ValueError, SyntaxError, OverflowError) as error:
         raise TemplateProblem(1, f"a number or text that cannot be read ({error}): correct it") from None
 

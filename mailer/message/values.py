@@ -16,6 +16,7 @@ from mailer.message.transfer import SOFT_BREAK, quoted_piece
 
 MAX_STEPS = 50_000  # nodes of the template passed in loops by one rendering, about 10 ms
 MAX_LENGTH = 1 << 20  # characters of one rendered part
+MAX_FILTERED = 1 << 20  # characters that go into and come out of the filters of one rendering, at most a second
 
 
 class Missing:
@@ -115,10 +116,11 @@ def whole(result: str, limit: int) -> str:
 class Meter:
     """Keeps one rendering within bounds, so that nested loops over long lists end early and cheaply."""
 
-    __slots__ = ("_length", "_limit", "_seen", "_steps")
+    __slots__ = ("_filtered", "_length", "_limit", "_seen", "_steps")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._filtered = 0
         self._steps = 0
         self._length = 0
         self._seen = 0
@@ -127,6 +129,22 @@ class Meter:
         self._steps += steps
         if self._steps > MAX_STEPS:
             raise RenderProblem("the loops go round too often: shorten the list or take a loop out of the loop")
+
+    def apply(self, function: Callable[..., object], value: object, *arguments: object, **named: object) -> object:
+        """Call a filter. A short loop around a slow filter over a long text would otherwise take minutes."""
+        self._count(value)
+        result = function(value, *arguments, **named)
+        self._count(result)
+        return result
+
+    def _count(self, value: object) -> None:
+        if isinstance(value, (str, list, tuple)):
+            self._filtered += len(value)
+            if self._filtered > MAX_FILTERED:
+                raise RenderProblem(
+                    f"the texts that go through filters are longer than {MAX_FILTERED} characters in all: "
+                    "shorten the list or the values"
+                )
 
     def measure(self, output: list[str]) -> None:
         """Add up what was written since the last call."""
