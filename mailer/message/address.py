@@ -79,6 +79,8 @@ def check_address(text: str) -> str | None:
 
 def check_display_name(name: str) -> str | None:
     """Return what is wrong with the name shown beside an address and how to cure it, or None."""
+    if name.isascii() and name.isprintable() and "=?" not in name and len(name) <= MAX_DISPLAY_NAME:
+        return None
     if CONTROLS.search(name):
         return "the name contains a line break or another control character: remove it"
     if ENCODED_WORD.search(name):

@@ -108,6 +108,8 @@ def mailbox(address: Address, *, already: int = 1) -> str:
 
 def _fold(name: str, value: str) -> str:
     """Break before words; unfolded it is the same text again (RFC 5322 2.2.3)."""
+    if " " not in value:
+        return f"{name}: {value}"
     lines: list[str] = []
     line = f"{name}:"
     for word in _WORD_BREAK.split(value):
