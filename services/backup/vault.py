@@ -4,10 +4,9 @@
 without a manifest there is no snapshot, whatever else lies there.
 """
 
-import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from mailer.errors import Aborted, FieldViolation, InvalidArgument, NotFound
 from mailer.lockfile import LockFile
 from services.backup.durable import move_file, replace_file, sync_directory
 from services.backup.snapshot import ManifestDamaged, Snapshot, is_snapshot_id, make_id, time_in_id
+from services.backup.workroom import Workroom
 
 _PACKED = ".db.zst"
 _MANIFEST = ".json"
@@ -27,13 +27,13 @@ class Vault:
     def __init__(self, directory: Path) -> None:
         """Name the directory; `open` makes it."""
         self.directory = directory
-        self._work = directory / "work"
+        self._work = Workroom(directory / "work")
 
     def open(self) -> None:
         """Make the directories, for the owner only, and sweep what a killed process left."""
-        for directory in (self.directory, self._work):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            directory.chmod(0o700)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.chmod(0o700)
+        self._work.open()
         try:
             with self.exclusive():
                 self.sweep()
@@ -54,7 +54,8 @@ class Vault:
 
     def sweep(self) -> list[str]:
         """Remove what a killed operation left and return the names. Only under `exclusive`."""
-        left = [path for path in self._work.iterdir() if path.is_file()]
+        swept = self._work.sweep()
+        left = []
         for path in self.directory.iterdir():
             name = path.name
             packed = name.removesuffix(_PACKED)
@@ -66,7 +67,7 @@ class Vault:
             path.unlink(missing_ok=True)
         if left:
             sync_directory(self.directory)
-        return [path.name for path in left]
+        return swept + [path.name for path in left]
 
     def new_id(self, now: datetime) -> str:
         """Return an id that nothing in the store has."""
@@ -75,16 +76,9 @@ class Vault:
             if not (self._manifest(snapshot_id).exists() or self._packed(snapshot_id).exists()):
                 return snapshot_id
 
-    @contextmanager
-    def scratch(self, name: str) -> Iterator[Path]:
-        """Give an empty file for the owner only; afterwards it is gone, with what SQLite put beside it."""
-        path = self._work / f"{name}-{secrets.token_hex(4)}"
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        try:
-            yield path
-        finally:
-            for left in self._work.glob(f"{path.name}*"):
-                left.unlink(missing_ok=True)
+    def scratch(self, name: str) -> AbstractContextManager[Path]:
+        """Give an empty file on the file system of the store, which is gone after the block."""
+        return self._work.scratch(name)
 
     def publish(self, snapshot: Snapshot, packed: Path) -> None:
         """Make a packed copy that is on disk already into a snapshot. Only under `exclusive`."""

@@ -174,11 +174,19 @@ def test_half_a_publication_is_no_snapshot_and_is_swept(vault: Vault, take: Take
     assert (vault.directory / "notes.txt").exists()
 
 
-def test_a_second_process_does_not_sweep_what_is_at_work(vault: Vault) -> None:
+def test_a_sweep_takes_nothing_from_those_who_are_at_work(vault: Vault) -> None:
+    with vault.scratch("verify") as path:
+        assert Vault(vault.directory).sweep() == []
+        assert path.exists()
+    assert list((vault.directory / "work").iterdir()) == []
+
+
+def test_a_second_process_sweeps_nothing_while_the_first_publishes(vault: Vault) -> None:
     with vault.exclusive():
-        (vault.directory / "work" / "copy-1234").write_bytes(b"x")
+        unpublished = vault.directory / "mailer_20260101T000000Z-0a1b2c3d.db.zst"
+        unpublished.write_bytes(b"x")
         Vault(vault.directory).open()
-        assert (vault.directory / "work" / "copy-1234").exists()
+        assert unpublished.exists()
 
 
 def test_a_copy_says_how_long_writers_waited(live: Path, take: Take) -> None:
