@@ -11,7 +11,7 @@ from mailer.errors import FailedPrecondition, NotFound
 from services.scheduler import templates
 from services.scheduler.campaign_states import Action, CampaignState, cure, is_allowed
 from services.scheduler.schedule import Schedule
-from services.scheduler.tables import IS_SCHEDULED, campaigns
+from services.scheduler.tables import campaigns
 from services.scheduler.templates import dump_names, load_names
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -143,7 +143,7 @@ def due(connection: Connection, now: datetime, *, limit: int = 100) -> list[str]
     """Return the campaigns that are due, longest due first."""
     query = (
         select(campaigns.c.campaign_id)
-        .where(IS_SCHEDULED, campaigns.c.next_due_time <= now)
+        .where(campaigns.c.state == CampaignState.SCHEDULED, campaigns.c.next_due_time <= now)
         .order_by(campaigns.c.next_due_time)
         .limit(limit)
     )
@@ -154,7 +154,7 @@ def next_due(connection: Connection) -> datetime | None:
     """Return when the next campaign is due, None when none waits."""
     query = (
         select(campaigns.c.next_due_time)
-        .where(IS_SCHEDULED, campaigns.c.next_due_time.is_not(None))
+        .where(campaigns.c.state == CampaignState.SCHEDULED, campaigns.c.next_due_time.is_not(None))
         .order_by(campaigns.c.next_due_time)
         .limit(1)
     )

@@ -1,14 +1,12 @@
 """What somebody decides about a campaign, and what follows for its run, in one transaction each."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, or_, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import Connection
 
 from mailer.errors import FailedPrecondition
-from services.scheduler import campaigns, firing, recipients, runs, tables
+from services.scheduler import campaigns, firing, recipients, runs
 from services.scheduler.campaign_states import (
     AT_WORK,
     Action,
@@ -92,7 +90,7 @@ def stop_by_itself(connection: Connection, run: Run, state: RunState, *, reason:
         return False
     wanted = runs.CANCELLED if state is RunState.CANCELLED else runs.PAUSED
     runs.decide(connection, present, state, wanted=wanted, reason=reason)
-    _follow_run(connection, run.run_id, now)
+    follow_run(connection, run.run_id, now)
     return True
 
 
@@ -100,7 +98,7 @@ def close(connection: Connection, run: Run, state: RunState, *, counts: bytes, n
     """End a run, and with it its campaign unless that is recurring; False when somebody decided meanwhile."""
     if not runs.close(connection, run, state, counts=counts, now=now):
         return False
-    _follow_run(connection, run.run_id, now)
+    follow_run(connection, run.run_id, now)
     return True
 
 
@@ -126,49 +124,12 @@ def remove_some(connection: Connection, campaign_id: str) -> bool:
     return True
 
 
-def find_restored(connection: Connection) -> list[str]:
-    """Return the runs whose campaigns do not stand where they stand, oldest first.
-
-    A restored snapshot brings campaigns back as they were, but keeps what has fired since: a run that the
-    snapshot did not know, or one that is held now, decides where its campaign stands.
-    """
-    newer, known, campaign = aliased(tables.runs), tables.runs, tables.campaigns
-    is_held_now = and_(
-        newer.c.run_id == known.c.run_id,
-        newer.c.state == RunState.HELD,
-        campaign.c.state != CampaignState.HELD,
-    )
-    query = (
-        select(newer.c.run_id)
-        .join(campaign, campaign.c.campaign_id == newer.c.campaign_id)
-        .outerjoin(known, known.c.run_id == campaign.c.latest_run_id)
-        .where(or_(known.c.run_id.is_(None), newer.c.slot_time > known.c.slot_time, is_held_now))
-        .order_by(newer.c.slot_time)
-    )
-    return list(connection.execute(query).scalars())
-
-
-def adopt_restored(connection: Connection, run_ids: Sequence[str], now: datetime) -> list[str]:
-    """Put the campaigns of these runs where the runs stand; returns the ids of the campaigns."""
-    moved = []
-    for run_id in run_ids:
-        run = runs.find(connection, run_id)
-        if run is None:
-            continue
-        campaign = campaigns.existing(connection, run.campaign_id)
-        due = campaign.schedule.next_slot(run.slot_time) if campaign.schedule is not None else None
-        campaigns.store(connection, replace(campaign, latest_run_id=run_id, next_due_time=due))
-        _follow_run(connection, run_id, now)
-        moved.append(campaign.campaign_id)
-    return moved
-
-
 def _run_at_work(connection: Connection, campaign: Campaign) -> Run | None:
     run = runs.find(connection, campaign.latest_run_id)
     return run if run is not None and run.state in AT_WORK else None
 
 
-def _follow_run(connection: Connection, run_id: str, now: datetime) -> None:
+def follow_run(connection: Connection, run_id: str, now: datetime) -> None:
     """Put the campaign where its latest run stands."""
     run = runs.find(connection, run_id)
     assert run is not None

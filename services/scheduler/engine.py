@@ -15,7 +15,7 @@ from mailer.database import Database, DatabaseUnavailable
 from mailer.idempotency import forget_before
 from mailer.lockfile import LockFile
 from mailer.log import get_logger
-from services.scheduler import decisions, tables
+from services.scheduler import restored, tables
 from services.scheduler.campaign_states import OVER, CampaignState
 from services.scheduler.conductor import Conductor
 from services.scheduler.metrics import SchedulerMetrics
@@ -100,11 +100,15 @@ class Engine:
             await self._clock.wait(self._woken, self._poll_seconds)
 
     async def _adopt(self) -> None:
+        incarnation = self._database.incarnation
         # Looked for first, without the write lock: there may be many runs, and hardly ever one to adopt.
-        found = await self._database.read(decisions.find_restored)
-        if found:
-            moved = await self._database.write(decisions.adopt_restored, found, self._clock.now())
-            log.warning("campaigns were restored: they stand where their runs stand", campaigns=moved)
+        strays = await self._database.read(restored.find_strays, incarnation)
+        if strays.run_ids or strays.is_new_life:
+            moved = await self._database.write_under(
+                incarnation, restored.adopt, strays.run_ids, incarnation, self._clock.now()
+            )
+            if moved:
+                log.warning("campaigns were restored: they stand where their runs stand", campaigns=moved)
         self._adopted = True
         await self._conductor.refresh()
 

@@ -63,15 +63,7 @@ campaigns = Table(
     Column("update_time", Instant, nullable=False),
 )
 
-IS_SCHEDULED = text("campaigns.state = 'scheduled'")
-"""The condition of the index by which the ticker finds what is due: queries say it to the letter."""
-
-Index(
-    "campaigns_due",
-    campaigns.c.next_due_time,
-    sqlite_where=text("state = 'scheduled'"),
-    postgresql_where=text("state = 'scheduled'"),
-)
+Index("campaigns_due", campaigns.c.state, campaigns.c.next_due_time)
 Index("campaigns_by_time", campaigns.c.create_time, campaigns.c.campaign_id)
 Index("campaigns_by_state", campaigns.c.state, campaigns.c.create_time)
 Index("campaigns_of_template", campaigns.c.template_id)
@@ -127,6 +119,14 @@ Index(
     runs.c.run_id,
     sqlite_where=text("end_time IS NULL"),
     postgresql_where=text("end_time IS NULL"),
+)
+
+# What the scheduler remembers about the database as a whole.
+marks = Table(
+    "scheduler_marks",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("value", Text, nullable=False),
 )
 
 requests = request_table(metadata, "scheduler")

@@ -42,14 +42,7 @@ def upgrade() -> None:
     )
     op.create_index("campaigns_by_state", "campaigns", ["state", "create_time"], unique=False)
     op.create_index("campaigns_by_time", "campaigns", ["create_time", "campaign_id"], unique=False)
-    op.create_index(
-        "campaigns_due",
-        "campaigns",
-        ["next_due_time"],
-        unique=False,
-        sqlite_where=sa.text("state = 'scheduled'"),
-        postgresql_where=sa.text("state = 'scheduled'"),
-    )
+    op.create_index("campaigns_due", "campaigns", ["state", "next_due_time"], unique=False)
     op.create_index("campaigns_of_template", "campaigns", ["template_id"], unique=False)
     op.create_table(
         "recipients",
@@ -62,6 +55,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("campaign_id", "position"),
         sa.UniqueConstraint("campaign_id", "canonical"),
         sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "scheduler_marks",
+        sa.Column("name", sa.String(length=40), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
         "scheduler_requests",
@@ -125,5 +124,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop the tables."""
-    for table in ("runs", "recipients", "campaigns", "templates", "scheduler_requests"):
+    for table in ("runs", "recipients", "campaigns", "templates", "scheduler_marks", "scheduler_requests"):
         op.drop_table(table)
