@@ -3,16 +3,27 @@
 import os
 from pathlib import Path
 
+UNFINISHED = ".new"
+"""How the names end under which `replace_file` writes; they begin with a dot."""
+
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put data at path in one step, readable by the owner only, on disk when this returns."""
-    beside = path.with_name(f".{path.name}.new")
+    """Put data at path in one step, readable by the owner only, on disk when this returns.
+
+    Two writers of one file must take turns.
+    """
+    beside = unfinished(path)
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     move_file(beside, path)
+
+
+def unfinished(path: Path) -> Path:
+    """Return where the data for path lies while it is being written; left behind only by a killed process."""
+    return path.with_name(f".{path.name}{UNFINISHED}")
 
 
 def move_file(source: Path, target: Path) -> None:

@@ -62,6 +62,7 @@ class Keeper:
         self._limit_seconds = limit_seconds
         self._settings_file = SettingsFile(vault.directory / "settings.json")
         self._status_file = StatusFile(vault.directory / "status.json")
+        self._writing = asyncio.Lock()
         self._settings = Settings()
         self._status = Status()
         self._when_settings_change: list[Callable[[], None]] = []
@@ -216,7 +217,8 @@ class Keeper:
         """Keep new settings; they are valid when this returns. They have been checked."""
         before, self._settings = self._settings, settings
         try:
-            await asyncio.to_thread(self._settings_file.store, settings)
+            async with self._writing:
+                await asyncio.to_thread(self._settings_file.store, settings)
         except OSError:
             self._settings = before
             raise
@@ -237,7 +239,8 @@ class Keeper:
 
     async def _note(self, status: Status) -> None:
         self._status = status
-        await asyncio.to_thread(self._status_file.store, status)
+        async with self._writing:
+            await asyncio.to_thread(self._status_file.store, self._status)
 
     async def _run(
         self,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mailer.clock import Clock
-from mailer.errors import DataLoss
+from mailer.errors import Aborted, DataLoss
 from mailer.log import get_logger
 from services.backup import carry
 from services.backup.connect import connected, interruptible
@@ -61,8 +61,12 @@ class Restorer:
 
     def sweep(self) -> None:
         """Remove what a killed restore left beside the live database."""
-        with self._vault.exclusive():
-            arriving_path(self._live).unlink(missing_ok=True)
+        try:
+            with self._vault.exclusive():
+                arriving_path(self._live).unlink(missing_ok=True)
+                self._book.sweep()
+        except Aborted:
+            return  # another process is at work: whoever comes next sweeps
 
     def plan(self, snapshot_id: str, job: Job) -> Restored:
         """Return what a restore would do: all of it is done on the stage, which is then thrown away."""
@@ -146,7 +150,7 @@ class Restorer:
                 )
                 seconds = swap.run(job)
         except BaseException:
-            if before is not None:
+            if before is not None and not self._has_happened(draft):
                 self._vault.remove(before.snapshot_id)
             raise
         self._settle(restored)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mailer.errors import AlreadyExists
-from services.backup.durable import replace_file
+from services.backup.durable import UNFINISHED, replace_file
 
 _KEPT_ENTRIES = 200
 
@@ -78,6 +78,11 @@ class RestoreBook:
         replace_file(self._path(entry.request_id), json.dumps(asdict(entry), indent=1).encode())
         files = sorted(self._directory.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in files[_KEPT_ENTRIES:]:
+            path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what a killed process did not finish writing. Only under the lock of the store."""
+        for path in self._directory.glob(f".*{UNFINISHED}"):
             path.unlink(missing_ok=True)
 
     def _path(self, request_id: str) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mailer.errors import CannotStart
-from services.backup.durable import replace_file
+from services.backup.durable import replace_file, unfinished
 from services.backup.retention import Policy
 from services.backup.schedule import Schedule, check_expression, check_zone, parse
 
@@ -74,6 +74,7 @@ class SettingsFile:
         Not the defaults then: they might keep less than what somebody chose.
         """
         settings = Settings()
+        unfinished(self._path).unlink(missing_ok=True)
         try:
             settings = _from_json(json.loads(self._path.read_bytes()))
             problems = settings.problems()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mailer.log import get_logger
-from services.backup.durable import replace_file
+from services.backup.durable import replace_file, unfinished
 from services.backup.schedule import Schedule
 
 log = get_logger(__name__)
@@ -104,6 +104,7 @@ class StatusFile:
 
     def load(self) -> Status:
         """Return the status as last stored."""
+        unfinished(self._path).unlink(missing_ok=True)
         try:
             body: dict[str, Any] = json.loads(self._path.read_bytes())
             return Status(**{item.name: _value(item.name, body.get(item.name)) for item in fields(Status)})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mailer.errors import Aborted, FieldViolation, InvalidArgument, NotFound
 from mailer.lockfile import LockFile
-from services.backup.durable import move_file, replace_file, sync_directory
+from services.backup.durable import UNFINISHED, move_file, replace_file, sync_directory
 from services.backup.snapshot import ManifestDamaged, Snapshot, is_snapshot_id, make_id, time_in_id
 from services.backup.workroom import Workroom
 
@@ -61,10 +61,12 @@ class Vault:
             packed = name.removesuffix(_PACKED)
             if packed != name and is_snapshot_id(packed) and not self._manifest(packed).exists():
                 left.append(path)
-            if name.startswith(".") and name.endswith(f"{_MANIFEST}.new"):
-                left.append(path)
         for path in left:
             path.unlink(missing_ok=True)
+        with self._manifests():
+            for path in self.directory.glob(f".mailer_*{UNFINISHED}"):
+                left.append(path)
+                path.unlink(missing_ok=True)
         if left:
             sync_directory(self.directory)
         return swept + [path.name for path in left]

@@ -166,10 +166,12 @@ def test_half_a_publication_is_no_snapshot_and_is_swept(vault: Vault, take: Take
     orphan = vault.directory / "mailer_20260101T000000Z-0a1b2c3d.db.zst"
     orphan.write_bytes(b"x")
     (vault.directory / "work" / "copy-1234").write_bytes(b"x")
+    (vault.directory / f".{good.snapshot_id}.json.new").write_bytes(b"x")
     (vault.directory / "notes.txt").write_text("mine")
     assert [one.snapshot_id for one in vault.snapshots()] == [good.snapshot_id]
     Vault(vault.directory).open()
     assert not orphan.exists()
+    assert list(vault.directory.glob(".*")) == []
     assert list((vault.directory / "work").iterdir()) == []
     assert (vault.directory / "notes.txt").exists()
 
