@@ -201,11 +201,11 @@ async def schedule(
     request = scheduler_pb2.ScheduleCampaignRequest(request_id=new_request_id(), campaign_id=campaign_id)
     if values:
         request.schedule.CopyFrom(scheduler_pb2.Schedule(**values))
-    return await stub.ScheduleCampaign(request, timeout=5)
+    return await stub.ScheduleCampaign(request, timeout=20)
 
 
 async def get(stub: "scheduler_pb2_grpc.SchedulerAsyncStub", campaign_id: str) -> scheduler_pb2.Campaign:
-    answer = await stub.GetCampaign(scheduler_pb2.GetCampaignRequest(campaign_id=campaign_id), timeout=5)
+    answer = await stub.GetCampaign(scheduler_pb2.GetCampaignRequest(campaign_id=campaign_id), timeout=20)
     return answer.campaign
 
 

@@ -32,7 +32,7 @@ from tests.integration.scheduler.conftest import (
 
 async def update(scheduler: Scheduler, campaign: scheduler_pb2.Campaign, *paths: str) -> scheduler_pb2.Campaign:
     request = scheduler_pb2.UpdateCampaignRequest(campaign=campaign, update_mask=FieldMask(paths=paths))
-    return (await scheduler.stub.UpdateCampaign(request, timeout=5)).campaign
+    return (await scheduler.stub.UpdateCampaign(request, timeout=20)).campaign
 
 
 async def create_template(scheduler: Scheduler, **changes: Any) -> str:
@@ -40,7 +40,7 @@ async def create_template(scheduler: Scheduler, **changes: Any) -> str:
         request_id=new_request_id(),
         template=scheduler_pb2.Template(name=new_request_id(), content=content(**changes)),
     )
-    return (await scheduler.stub.CreateTemplate(request, timeout=5)).template.template_id
+    return (await scheduler.stub.CreateTemplate(request, timeout=20)).template.template_id
 
 
 async def test_a_new_campaign_is_a_draft(scheduler: Scheduler) -> None:
@@ -63,9 +63,9 @@ async def test_a_repeated_create_makes_one_campaign(scheduler: Scheduler) -> Non
     request = scheduler_pb2.CreateCampaignRequest(
         request_id=new_request_id(), campaign=Campaign(name="News", content=content())
     )
-    first = await scheduler.stub.CreateCampaign(request, timeout=5)
-    assert await scheduler.stub.CreateCampaign(request, timeout=5) == first
-    listed = await scheduler.stub.ListCampaigns(scheduler_pb2.ListCampaignsRequest(), timeout=5)
+    first = await scheduler.stub.CreateCampaign(request, timeout=20)
+    assert await scheduler.stub.CreateCampaign(request, timeout=20) == first
+    listed = await scheduler.stub.ListCampaigns(scheduler_pb2.ListCampaignsRequest(), timeout=20)
     assert len(listed.campaigns) == 1
 
 
@@ -113,11 +113,11 @@ async def test_a_campaign_of_a_template_that_is_not_there_is_not_found(scheduler
 
 async def test_campaigns_are_listed_newest_first_by_state_in_pages(scheduler: Scheduler) -> None:
     ids = [await create_campaign(scheduler.stub, name=f"Campaign {number}") for number in range(5)]
-    await scheduler.stub.CancelCampaign(scheduler_pb2.CancelCampaignRequest(campaign_id=ids[1]), timeout=5)
+    await scheduler.stub.CancelCampaign(scheduler_pb2.CancelCampaignRequest(campaign_id=ids[1]), timeout=20)
     found, token = [], ""
     while True:
         request = scheduler_pb2.ListCampaignsRequest(page_size=2, page_token=token, states=[Campaign.STATE_DRAFT])
-        page = await scheduler.stub.ListCampaigns(request, timeout=5)
+        page = await scheduler.stub.ListCampaigns(request, timeout=20)
         found += [one.campaign_id for one in page.campaigns]
         token = page.next_page_token
         if not token:
@@ -125,13 +125,13 @@ async def test_campaigns_are_listed_newest_first_by_state_in_pages(scheduler: Sc
     assert found == [ids[4], ids[3], ids[2], ids[0]]
     request = scheduler_pb2.ListCampaignsRequest(states=[99])  # type: ignore[list-item]
     async with refused(grpc.StatusCode.INVALID_ARGUMENT, fields={"states[0]"}):
-        await scheduler.stub.ListCampaigns(request, timeout=5)
+        await scheduler.stub.ListCampaigns(request, timeout=20)
     request.states[:] = [Campaign.STATE_CANCELLED]
     request.page_token = (
-        await scheduler.stub.ListCampaigns(scheduler_pb2.ListCampaignsRequest(page_size=1), timeout=5)
+        await scheduler.stub.ListCampaigns(scheduler_pb2.ListCampaignsRequest(page_size=1), timeout=20)
     ).next_page_token
     async with refused(grpc.StatusCode.INVALID_ARGUMENT, fields={"page_token"}):
-        await scheduler.stub.ListCampaigns(request, timeout=5)
+        await scheduler.stub.ListCampaigns(request, timeout=20)
 
 
 async def test_a_mask_changes_what_it_names(scheduler: Scheduler) -> None:
@@ -164,7 +164,7 @@ async def test_what_is_under_way_cannot_be_changed_or_deleted(scheduler: Schedul
     await reaches(scheduler.stub, campaign_id, Campaign.STATE_RUNNING)
     for attempt in (
         update(scheduler, Campaign(campaign_id=campaign_id, name="x"), "name"),
-        scheduler.stub.DeleteCampaign(scheduler_pb2.DeleteCampaignRequest(campaign_id=campaign_id), timeout=5),
+        scheduler.stub.DeleteCampaign(scheduler_pb2.DeleteCampaignRequest(campaign_id=campaign_id), timeout=20),
         add(scheduler.stub, campaign_id, people(1)),
         schedule(scheduler.stub, campaign_id),
     ):
@@ -177,11 +177,11 @@ async def test_a_deleted_campaign_is_gone_with_its_recipients_and_runs(scheduler
     await schedule(scheduler.stub, campaign_id)
     await reaches(scheduler.stub, campaign_id, Campaign.STATE_FINISHED)
     request = scheduler_pb2.DeleteCampaignRequest(campaign_id=campaign_id)
-    await scheduler.stub.DeleteCampaign(request, timeout=5)
+    await scheduler.stub.DeleteCampaign(request, timeout=20)
     async with refused(grpc.StatusCode.NOT_FOUND):
         await get(scheduler.stub, campaign_id)
     async with refused(grpc.StatusCode.NOT_FOUND):
-        await scheduler.stub.DeleteCampaign(request, timeout=5)
+        await scheduler.stub.DeleteCampaign(request, timeout=20)
     left = await scheduler.database.read(
         lambda connection: connection.exec_driver_sql(
             "SELECT (SELECT count(*) FROM recipients) + (SELECT count(*) FROM runs)"
@@ -215,7 +215,7 @@ async def test_everything_wrong_with_a_schedule_is_named_at_once(scheduler: Sche
     async with refused(grpc.StatusCode.INVALID_ARGUMENT, fields={"schedule.send_time"}):
         await schedule(scheduler.stub, campaign_id, send_time=Timestamp(seconds=2**60))
     async with refused(grpc.StatusCode.INVALID_ARGUMENT, fields={"request_id", "campaign_id"}):
-        await scheduler.stub.ScheduleCampaign(scheduler_pb2.ScheduleCampaignRequest(), timeout=5)
+        await scheduler.stub.ScheduleCampaign(scheduler_pb2.ScheduleCampaignRequest(), timeout=20)
     assert (await get(scheduler.stub, campaign_id)).state == Campaign.STATE_DRAFT
 
 
@@ -226,11 +226,11 @@ async def test_a_repeated_schedule_is_answered_alike_even_when_its_time_has_pass
         campaign_id=campaign_id,
         schedule=scheduler_pb2.Schedule(send_time=to_timestamp(scheduler.clock.now())),
     )
-    first = await scheduler.stub.ScheduleCampaign(request, timeout=5)
+    first = await scheduler.stub.ScheduleCampaign(request, timeout=20)
     await reaches(scheduler.stub, campaign_id, Campaign.STATE_FINISHED)
     scheduler.clock.shift = timedelta(hours=1)
-    assert await scheduler.stub.ScheduleCampaign(request, timeout=5) == first
-    runs = await scheduler.stub.ListRuns(scheduler_pb2.ListRunsRequest(campaign_id=campaign_id), timeout=5)
+    assert await scheduler.stub.ScheduleCampaign(request, timeout=20) == first
+    runs = await scheduler.stub.ListRuns(scheduler_pb2.ListRunsRequest(campaign_id=campaign_id), timeout=20)
     assert len(runs.runs) == 1
 
 
@@ -348,4 +348,4 @@ async def test_a_cron_campaign_waits_for_its_next_slot_after_each_run(scheduler:
 
 async def test_runs_of_a_campaign_that_does_not_exist_are_not_found(scheduler: Scheduler) -> None:
     async with refused(grpc.StatusCode.NOT_FOUND):
-        await scheduler.stub.ListRuns(scheduler_pb2.ListRunsRequest(campaign_id="0" * 32), timeout=5)
+        await scheduler.stub.ListRuns(scheduler_pb2.ListRunsRequest(campaign_id="0" * 32), timeout=20)

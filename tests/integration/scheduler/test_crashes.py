@@ -111,7 +111,7 @@ async def test_a_refused_batch_pauses_the_run_with_the_reason_and_resume_tries_a
     assert "content.subject: is not wanted here" in campaign.state_reason
     assert campaign.latest_run.state == CampaignRun.STATE_PAUSED
     assert sender.calls.count("SendBatch") == 1
-    await scheduler.stub.ResumeCampaign(scheduler_pb2.ResumeCampaignRequest(campaign_id=campaign_id), timeout=5)
+    await scheduler.stub.ResumeCampaign(scheduler_pb2.ResumeCampaignRequest(campaign_id=campaign_id), timeout=20)
     await reaches(scheduler.stub, campaign_id, Campaign.STATE_FINISHED)
     assert sender.copies == EVERYBODY
 

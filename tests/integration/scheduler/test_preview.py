@@ -23,11 +23,11 @@ from tests.integration.scheduler.conftest import (
 
 
 async def preview(scheduler: Scheduler, **values: Any) -> scheduler_pb2.PreviewMessageResponse:
-    return await scheduler.stub.PreviewMessage(scheduler_pb2.PreviewMessageRequest(**values), timeout=5)
+    return await scheduler.stub.PreviewMessage(scheduler_pb2.PreviewMessageRequest(**values), timeout=20)
 
 
 async def plan(scheduler: Scheduler, campaign_id: str) -> scheduler_pb2.PlanCampaignResponse:
-    return await scheduler.stub.PlanCampaign(scheduler_pb2.PlanCampaignRequest(campaign_id=campaign_id), timeout=5)
+    return await scheduler.stub.PlanCampaign(scheduler_pb2.PlanCampaignRequest(campaign_id=campaign_id), timeout=20)
 
 
 async def test_a_preview_shows_the_message_of_a_recipient_of_the_campaign(scheduler: Scheduler) -> None:

@@ -104,10 +104,10 @@ async def test_a_stream_without_recipients_adds_none(scheduler: Scheduler) -> No
     def nothing() -> Iterator[scheduler_pb2.AddRecipientsRequest]:
         yield scheduler_pb2.AddRecipientsRequest(campaign_id=campaign_id)
 
-    answer = await scheduler.stub.AddRecipients(nothing(), timeout=5)
+    answer = await scheduler.stub.AddRecipients(nothing(), timeout=20)
     assert (answer.accepted_count, answer.recipient_count) == (0, 2)
     async with refused(grpc.StatusCode.INVALID_ARGUMENT, fields={"campaign_id"}):
-        await scheduler.stub.AddRecipients(iter(()), timeout=5)
+        await scheduler.stub.AddRecipients(iter(()), timeout=20)
 
 
 async def test_what_arrived_before_a_wrong_message_is_kept(scheduler: Scheduler) -> None:
@@ -118,7 +118,7 @@ async def test_what_arrived_before_a_wrong_message_is_kept(scheduler: Scheduler)
         yield scheduler_pb2.AddRecipientsRequest(campaign_id="0" * 32, recipients=people(1001, start=5))
 
     async with refused(grpc.StatusCode.INVALID_ARGUMENT, fields={"campaign_id", "recipients"}):
-        await scheduler.stub.AddRecipients(messages(), timeout=5)
+        await scheduler.stub.AddRecipients(messages(), timeout=20)
     assert (await get(scheduler.stub, campaign_id)).recipient_count == 5
 
 

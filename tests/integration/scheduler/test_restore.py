@@ -54,7 +54,7 @@ async def test_a_run_that_was_under_way_is_held_until_a_person_resumes_it(
     assert campaign.state_reason == "restored"
     assert campaign.latest_run.state == CampaignRun.STATE_HELD
     sender.calls.clear()
-    await scheduler.stub.ResumeCampaign(scheduler_pb2.ResumeCampaignRequest(campaign_id=campaign_id), timeout=5)
+    await scheduler.stub.ResumeCampaign(scheduler_pb2.ResumeCampaignRequest(campaign_id=campaign_id), timeout=20)
     await eventually(lambda: "ResumeRun" in sender.calls)
     sender.deliver()
     await reaches(scheduler.stub, campaign_id, Campaign.STATE_FINISHED)

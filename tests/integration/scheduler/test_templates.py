@@ -17,17 +17,17 @@ async def create(scheduler: Scheduler, name: str = "Welcome", **changes: object)
     request = scheduler_pb2.CreateTemplateRequest(
         request_id=new_request_id(), template=Template(name=name, content=content(**changes))
     )
-    return (await scheduler.stub.CreateTemplate(request, timeout=5)).template
+    return (await scheduler.stub.CreateTemplate(request, timeout=20)).template
 
 
 async def get(scheduler: Scheduler, template_id: str) -> scheduler_pb2.Template:
     request = scheduler_pb2.GetTemplateRequest(template_id=template_id)
-    return (await scheduler.stub.GetTemplate(request, timeout=5)).template
+    return (await scheduler.stub.GetTemplate(request, timeout=20)).template
 
 
 async def update(scheduler: Scheduler, template: scheduler_pb2.Template, *paths: str) -> scheduler_pb2.Template:
     request = scheduler_pb2.UpdateTemplateRequest(template=template, update_mask=FieldMask(paths=paths))
-    return (await scheduler.stub.UpdateTemplate(request, timeout=5)).template
+    return (await scheduler.stub.UpdateTemplate(request, timeout=20)).template
 
 
 async def test_a_template_is_returned_as_it_was_stored(scheduler: Scheduler) -> None:
@@ -40,11 +40,11 @@ async def test_a_repeated_create_makes_one_template(scheduler: Scheduler) -> Non
     request = scheduler_pb2.CreateTemplateRequest(
         request_id=new_request_id(), template=Template(name="Welcome", content=content())
     )
-    first = await scheduler.stub.CreateTemplate(request, timeout=5)
-    assert await scheduler.stub.CreateTemplate(request, timeout=5) == first
+    first = await scheduler.stub.CreateTemplate(request, timeout=20)
+    assert await scheduler.stub.CreateTemplate(request, timeout=20) == first
     request.template.name = "Another"
     async with refused(grpc.StatusCode.ALREADY_EXISTS, reason="REQUEST_ID_REUSED"):
-        await scheduler.stub.CreateTemplate(request, timeout=5)
+        await scheduler.stub.CreateTemplate(request, timeout=20)
 
 
 async def test_two_templates_of_one_name_are_refused(scheduler: Scheduler) -> None:
@@ -78,8 +78,8 @@ async def test_everything_wrong_with_a_template_is_named_at_once(scheduler: Sche
             "template.content.headers[0].name",
         },
     ):
-        await scheduler.stub.CreateTemplate(scheduler_pb2.CreateTemplateRequest(template=template), timeout=5)
-    listed = await scheduler.stub.ListTemplates(scheduler_pb2.ListTemplatesRequest(), timeout=5)
+        await scheduler.stub.CreateTemplate(scheduler_pb2.CreateTemplateRequest(template=template), timeout=20)
+    listed = await scheduler.stub.ListTemplates(scheduler_pb2.ListTemplatesRequest(), timeout=20)
     assert not listed.templates
 
 
@@ -124,9 +124,9 @@ async def test_a_template_in_use_cannot_be_deleted(scheduler: Scheduler) -> None
     request = scheduler_pb2.DeleteTemplateRequest(template_id=created.template_id)
     campaign_id = await draft(scheduler.stub, 0, content=None, template_id=created.template_id)
     async with refused(grpc.StatusCode.FAILED_PRECONDITION, reason="TEMPLATE_IN_USE"):
-        await scheduler.stub.DeleteTemplate(request, timeout=5)
-    await scheduler.stub.CancelCampaign(scheduler_pb2.CancelCampaignRequest(campaign_id=campaign_id), timeout=5)
-    await scheduler.stub.DeleteTemplate(request, timeout=5)
+        await scheduler.stub.DeleteTemplate(request, timeout=20)
+    await scheduler.stub.CancelCampaign(scheduler_pb2.CancelCampaignRequest(campaign_id=campaign_id), timeout=20)
+    await scheduler.stub.DeleteTemplate(request, timeout=20)
     async with refused(grpc.StatusCode.NOT_FOUND):
         await get(scheduler, created.template_id)
 
@@ -137,7 +137,7 @@ async def test_what_does_not_exist_is_not_found(scheduler: Scheduler) -> None:
     async with refused(grpc.StatusCode.NOT_FOUND):
         await update(scheduler, Template(template_id="0" * 32, name="x"), "name")
     async with refused(grpc.StatusCode.NOT_FOUND):
-        await scheduler.stub.DeleteTemplate(scheduler_pb2.DeleteTemplateRequest(template_id="0" * 32), timeout=5)
+        await scheduler.stub.DeleteTemplate(scheduler_pb2.DeleteTemplateRequest(template_id="0" * 32), timeout=20)
     async with refused(grpc.StatusCode.INVALID_ARGUMENT, fields={"template_id"}):
         await get(scheduler, "../../etc/passwd")
 
@@ -158,7 +158,7 @@ async def test_templates_are_listed_by_name_in_pages_without_their_files(schedul
     assert names == ["Banana", "Cherry", "apple"]
     assert token == ""
     async with refused(grpc.StatusCode.INVALID_ARGUMENT, fields={"page_token"}):
-        await scheduler.stub.ListTemplates(scheduler_pb2.ListTemplatesRequest(page_token="nonsense"), timeout=5)
+        await scheduler.stub.ListTemplates(scheduler_pb2.ListTemplatesRequest(page_token="nonsense"), timeout=20)
 
 
 async def test_a_page_ends_before_it_outgrows_a_message(scheduler: Scheduler) -> None:
@@ -180,4 +180,4 @@ async def test_unknown_fields_are_refused(scheduler: Scheduler) -> None:
     call: Any = scheduler.channel.unary_unary("/mailer.v1.Scheduler/GetTemplate")
     known = scheduler_pb2.GetTemplateRequest(template_id="0" * 32).SerializeToString()
     async with refused(grpc.StatusCode.INVALID_ARGUMENT, reason="UNKNOWN_FIELDS"):
-        await call(known + b"\xf2\x07\x01x", timeout=5)
+        await call(known + b"\xf2\x07\x01x", timeout=20)

@@ -66,7 +66,7 @@ async def test_the_watch_of_a_cancelled_campaign_ends(scheduler: Scheduler) -> N
     campaign_id = await draft(scheduler.stub, 1)
     await schedule(scheduler.stub, campaign_id, send_time=to_timestamp(scheduler.clock.now() + timedelta(hours=1)))
     watching = asyncio.create_task(watch(scheduler, campaign_id))
-    await scheduler.stub.CancelCampaign(scheduler_pb2.CancelCampaignRequest(campaign_id=campaign_id), timeout=5)
+    await scheduler.stub.CancelCampaign(scheduler_pb2.CancelCampaignRequest(campaign_id=campaign_id), timeout=20)
     assert (await watching)[-1].campaign.state == Campaign.STATE_CANCELLED
 
 
