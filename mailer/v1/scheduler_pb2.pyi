@@ -1054,7 +1054,9 @@ class PreviewMessageResponse(_message.Message):
     html: _builtins.str
     """The HTML part; empty when there is none."""
     message: _builtins.bytes
-    """The whole message (RFC 5322), byte by byte as a server would get it, with the time of the preview as its date."""
+    """The whole message (RFC 5322), byte by byte as a server would get it, with the time of the preview as its date. Empty
+    when it is larger than 3 MiB; size_bytes tells its size all the same.
+    """
     size_bytes: _builtins.int
     """Its size."""
     @_builtins.property
@@ -1448,7 +1450,7 @@ class WatchCampaignResponse(_message.Message):
     """Messages accepted per second, over the last seconds."""
     @_builtins.property
     def campaign(self) -> Global___Campaign:
-        """The campaign as it is now."""
+        """The campaign as it is now, without its attachments' content."""
 
     @_builtins.property
     def expected_finish_time(self) -> _timestamp_pb2.Timestamp:

@@ -12,6 +12,7 @@ from mailer.delivery_options import check_options
 from mailer.idempotency import request_key, run_once
 from mailer.interceptor import Context
 from mailer.pagination import Key, Page, read_page
+from mailer.requests import check_id, check_new_request_id, require_id
 from mailer.v1 import scheduler_pb2
 from mailer.validation import Violations, updated_paths
 from services.scheduler import campaigns, decisions, runs, templates
@@ -21,7 +22,7 @@ from services.scheduler.campaign_views import CampaignViews, View, stored_view, 
 from services.scheduler.campaigns import Campaign
 from services.scheduler.content import check_content
 from services.scheduler.pages import after_instant, fill, instant_key
-from services.scheduler.requests import check_id, check_name, check_new_request_id, refuse_output_only, require_id
+from services.scheduler.requests import check_name, refuse_output_only
 from services.scheduler.tables import requests
 
 MOST_NAME_CHARACTERS = 200

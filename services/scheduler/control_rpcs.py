@@ -15,6 +15,7 @@ from mailer.database import Database
 from mailer.errors import FailedPrecondition, Unavailable
 from mailer.idempotency import request_key, run_once, stored_response
 from mailer.interceptor import Context
+from mailer.requests import check_id, check_new_request_id, check_reason, require_id
 from mailer.v1 import scheduler_pb2, sender_pb2, sender_pb2_grpc
 from mailer.validation import Violations
 from mailer.wire import to_timestamp
@@ -26,7 +27,6 @@ from services.scheduler.campaigns import Campaign
 from services.scheduler.engine import Engine
 from services.scheduler.firing import BatchLimits
 from services.scheduler.lacking import check_variables_of_all
-from services.scheduler.requests import check_id, check_new_request_id, check_reason, require_id
 from services.scheduler.schedule import Schedule, check_schedule
 
 CALL_SECONDS = 10.0

@@ -12,6 +12,7 @@ from mailer.database import Database
 from mailer.errors import FailedPrecondition, Unavailable
 from mailer.interceptor import Context
 from mailer.message.address import mailbox_key
+from mailer.requests import require_id
 from mailer.v1 import scheduler_pb2, sender_pb2, sender_pb2_grpc
 from mailer.wire import to_timestamp
 from services.scheduler import campaigns
@@ -19,7 +20,6 @@ from services.scheduler.campaign_states import Action, CampaignState, is_allowed
 from services.scheduler.campaigns import Campaign
 from services.scheduler.capacity import Caps, time_to_send
 from services.scheduler.lacking import check_variables_of_all
-from services.scheduler.requests import require_id
 
 CALL_SECONDS = 5.0
 

@@ -16,11 +16,11 @@ from mailer.message.mime import compile_message
 from mailer.message.problems import RenderProblem
 from mailer.message_wire import read_content
 from mailer.recipients import CheckedRecipient, RecipientProblem, check_recipient, read_variables
+from mailer.requests import check_id
 from mailer.v1 import scheduler_pb2, sender_pb2
 from mailer.validation import Violations
 from services.scheduler import campaigns, recipients, templates
 from services.scheduler.recipient_rpcs import to_recipient
-from services.scheduler.requests import check_id
 
 # Encoded files may outgrow a gRPC message; then everything but the bytes themselves is shown.
 MOST_SHOWN_BYTES = 3 * 1024 * 1024

@@ -11,13 +11,13 @@ from mailer.errors import FieldViolation, InvalidArgument
 from mailer.interceptor import Context
 from mailer.pagination import read_page
 from mailer.recipients import RecipientProblem, check_recipient
+from mailer.requests import check_id
 from mailer.v1 import scheduler_pb2, sender_pb2
 from mailer.validation import Violations
 from services.scheduler import campaigns, recipients
 from services.scheduler.campaign_states import Action
 from services.scheduler.pages import fill
 from services.scheduler.recipients import Added, NewRecipient, Recipient
-from services.scheduler.requests import check_id
 
 MOST_PER_MESSAGE = 1000
 MOST_NAMED_REJECTIONS = 1000

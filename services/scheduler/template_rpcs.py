@@ -10,6 +10,7 @@ from mailer.database import Database
 from mailer.idempotency import request_key, run_once
 from mailer.interceptor import Context
 from mailer.pagination import Page, read_page
+from mailer.requests import check_id, check_new_request_id, require_id
 from mailer.v1 import scheduler_pb2, sender_pb2
 from mailer.validation import Violations, updated_paths
 from mailer.wire import to_timestamp
@@ -17,7 +18,7 @@ from services.scheduler import templates
 from services.scheduler.campaign_message import leave_out_files
 from services.scheduler.content import check_content, content_paths, merge
 from services.scheduler.pages import after_text, fill
-from services.scheduler.requests import check_id, check_name, check_new_request_id, refuse_output_only, require_id
+from services.scheduler.requests import check_name, refuse_output_only
 from services.scheduler.tables import requests
 from services.scheduler.templates import Template
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from mailer.clock import Clock
 from mailer.interceptor import Context
+from mailer.requests import require_id
 from mailer.v1 import scheduler_pb2
 from mailer.wire import to_timestamp
 from services.scheduler.campaign_message import leave_out_files
 from services.scheduler.campaign_views import CampaignViews
 from services.scheduler.rate import RateMeter, expected_finish
-from services.scheduler.requests import require_id
 
 # At most four messages a second; what another process changes is seen within a second.
 SHORTEST_SECONDS = 0.25

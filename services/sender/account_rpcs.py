@@ -13,6 +13,7 @@ from mailer.errors import Aborted, FailedPrecondition
 from mailer.idempotency import RequestKey, request_key, run_once
 from mailer.interceptor import Context
 from mailer.pagination import read_page
+from mailer.requests import check_id, check_new_request_id, check_reason
 from mailer.v1 import sender_pb2
 from mailer.validation import Violations, updated_paths
 from services.sender import account_store, account_usage
@@ -21,7 +22,6 @@ from services.sender.account_fields import OUTPUT_ONLY, check_account, check_out
 from services.sender.account_message import account_message
 from services.sender.account_update import UPDATABLE, changes_password, merged
 from services.sender.credentials import Passwords
-from services.sender.requests import check_id, check_new_request_id, check_reason
 from services.sender.roster import Roster
 from services.sender.tables import requests
 from services.sender.verification import Verifier

@@ -13,6 +13,7 @@ from mailer.idempotency import request_key, run_once
 from mailer.interceptor import Context
 from mailer.message.address import mailbox_key
 from mailer.pagination import Page, read_page
+from mailer.requests import check_id, check_new_request_id
 from mailer.v1 import sender_pb2
 from mailer.validation import Violations
 from mailer.wire import to_timestamp
@@ -21,7 +22,6 @@ from services.sender.bulletin import Bulletin
 from services.sender.counts import Changes
 from services.sender.options import read_options
 from services.sender.programs import Programs
-from services.sender.requests import check_id, check_new_request_id
 from services.sender.states import DeliveryState, LogOutcome
 from services.sender.tables import IS_TROUBLED, deliveries, requests, send_logs
 from services.sender.tables import runs as run_table

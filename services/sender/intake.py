@@ -13,6 +13,7 @@ from mailer.delivery_options import check_options
 from mailer.errors import ResourceExhausted
 from mailer.idempotency import RequestKey, request_key, store_response, stored_response
 from mailer.recipients import RecipientProblem, check_recipient
+from mailer.requests import check_id, check_new_request_id
 from mailer.v1 import sender_pb2
 from mailer.validation import Violations
 from services.sender import outbox, runs
@@ -20,7 +21,6 @@ from services.sender.counts import Changes, read_counts
 from services.sender.options import read_options
 from services.sender.outbox import Waiting
 from services.sender.programs import Program, Programs
-from services.sender.requests import check_id, check_new_request_id
 from services.sender.states import DeliveryState, Policy, RunState
 from services.sender.tables import requests
 

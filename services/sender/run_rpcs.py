@@ -9,6 +9,7 @@ from mailer.clock import Clock
 from mailer.database import Database
 from mailer.idempotency import request_key, run_once
 from mailer.interceptor import Context
+from mailer.requests import check_id, check_new_request_id, check_reason
 from mailer.v1 import sender_pb2
 from mailer.validation import Violations
 from mailer.wire import to_timestamp
@@ -16,7 +17,6 @@ from services.sender import outbox, runs
 from services.sender.bulletin import Bulletin
 from services.sender.counts import Changes, read_counts
 from services.sender.options import read_options
-from services.sender.requests import check_id, check_new_request_id, check_reason
 from services.sender.roster import Outlook
 from services.sender.states import OPEN_STATES, DeliveryState, Policy, RunState
 from services.sender.tables import requests

@@ -13,11 +13,11 @@ from mailer.idempotency import request_key, run_once
 from mailer.interceptor import Context
 from mailer.message.address import check_address, mailbox_key
 from mailer.pagination import read_page
+from mailer.requests import check_new_request_id, check_reason
 from mailer.v1 import sender_pb2
 from mailer.validation import Violations
 from mailer.wire import to_timestamp
 from services.sender.counts import upsert
-from services.sender.requests import check_new_request_id, check_reason
 from services.sender.tables import requests, suppressions
 
 MOST_PER_CALL = 1000

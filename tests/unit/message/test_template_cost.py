@@ -50,7 +50,7 @@ def test_a_template_is_compiled_once_however_often_it_is_asked_for() -> None:
     ],
 )
 def test_a_template_with_too_many_tags_is_refused(source: str, mode: Mode) -> None:
-    with pytest.raises(TemplateProblem, match="^line 1: too many tags"):
+    with pytest.raises(TemplateProblem, match=r"^line 1: too many tags"):
         compile_template(source, mode)
 
 

@@ -1,4 +1,4 @@
-"""Checks that several of the sender's methods share: ids and reasons as they come in."""
+"""Checks that methods of several services share: ids and reasons as they come in."""
 
 import re
 
@@ -18,12 +18,20 @@ def check_id(value: str, violations: Violations, *, field: str, required: bool =
         violations.add(field, "is no id: use 1 to 64 letters, digits, dots, colons, hyphens or underscores")
 
 
+def require_id(value: str, *, field: str) -> str:
+    """Return the id of a request that has nothing else to check. Raises InvalidArgument."""
+    violations = Violations()
+    check_id(value, violations, field=field)
+    violations.raise_if_any()
+    return value
+
+
 def check_new_request_id(value: str, violations: Violations) -> None:
     """Note a request_id that is missing or cannot be one: without it a repeated call would act twice."""
-    if not value:
-        violations.add("request_id", "is missing: make one per call, such as a UUID, and repeat it when you retry")
-    else:
+    if value:
         check_request_id(value, violations)
+    else:
+        violations.add("request_id", "is missing: make one per call, such as a UUID, and repeat it when you retry")
 
 
 def check_reason(value: str, violations: Violations, *, field: str = "reason") -> None:
