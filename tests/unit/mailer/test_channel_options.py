@@ -11,7 +11,8 @@ from mailer import client, server
 def library() -> bytes:
     """Return the compiled part of gRPC."""
     spec = find_spec("grpc._cython.cygrpc")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     return Path(spec.origin).read_bytes()
 
 
