@@ -1,5 +1,6 @@
 """One account in memory: everything that decides whether it takes a message now. Pure."""
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -33,6 +34,7 @@ class Gate:
         self.guard = Guard()
         self.history = AccountHistory()
         self.in_flight = 0
+        self._in_flight_under: Counter[int] = Counter()  # by generation of the circuit
         self.unsaved = 0  # changes on their way to the database: until they are there, memory knows better
         self.finish_tag = 0.0  # of the fair queue: when its share of the messages so far is used up
         self.offers_smtputf8: bool | None = None  # None until the server was asked
@@ -50,13 +52,25 @@ class Gate:
         if not self.circuit.is_closed:
             if not self.circuit.may_probe(now):
                 return False
-        elif self.in_flight >= self.connection_limit(now):
+        elif not self._has_free_connection(now):
             return False
         return not account.caps or self.usage.has_room(now)
 
     def connection_limit(self, now: datetime) -> int:
         """Return how many connections it may have now."""
         return self.circuit.connection_limit(self.account.max_connection_count, now) if self.proven else 1
+
+    def begin(self) -> None:
+        """Note that an attempt begins."""
+        self.in_flight += 1
+        self._in_flight_under[self.circuit.generation] += 1
+
+    def end(self, generation: int) -> None:
+        """Note that an attempt has ended that began under that generation of the circuit."""
+        self.in_flight -= 1
+        self._in_flight_under[generation] -= 1
+        if not self._in_flight_under[generation]:
+            del self._in_flight_under[generation]
 
     def adopt(self, account: Account, now: datetime) -> None:
         """Go on with the account as it is stored."""
@@ -92,9 +106,19 @@ class Gate:
         found = [obstacle for obstacle in self._waits(now) if obstacle is not None]
         if found:
             return max(found, key=lambda obstacle: obstacle.until or now)
-        if self.circuit.is_closed and self.in_flight >= self.connection_limit(now):
+        if self.circuit.is_closed and not self._has_free_connection(now):
             return Obstacle(f"{self.in_flight} of its connections are in use", passing=True)
         return None
+
+    def _has_free_connection(self, now: datetime) -> bool:
+        """Say whether one more connection is allowed.
+
+        An attempt that hangs since before the circuit opened takes a connection, but not one of those few with which an
+        account comes back: it may hang for as long as the answer to a final dot may take.
+        """
+        if self.in_flight >= self.account.max_connection_count:
+            return False
+        return self._in_flight_under[self.circuit.generation] < self.connection_limit(now)
 
     def _waits(self, now: datetime) -> tuple[Obstacle | None, ...]:
         account = self.account

@@ -154,11 +154,11 @@ class Roster:
             return None
         self._served = best_tag
         best.finish_tag = best_tag + 1 / best.account.weight
-        best.in_flight += 1
         best.usage.take(now)
         is_probe = not best.circuit.is_closed
         if is_probe:
             best.circuit.begin_probe(now)
+        best.begin()
         return Admission(best.account, best.circuit.generation, is_probe, now)
 
     async def confirm(self, admission: Admission) -> bool:
@@ -235,7 +235,7 @@ class Roster:
             self.wake()
             return None
         now = self._clock.now()
-        gate.in_flight -= 1
+        gate.end(admission.generation)
         if counted:
             gate.usage.finish(now)
         else:
@@ -333,7 +333,7 @@ class Roster:
     def _void(self, admission: Admission, gate: Gate | None) -> None:
         """Take back an admission that was never used."""
         if gate is not None:
-            gate.in_flight -= 1
+            gate.end(admission.generation)
             gate.usage.give_back(admission.admitted_at)
             gate.circuit.release_probe(admission.generation)
         self.wake()

@@ -19,10 +19,11 @@ import services.sender
 from mailer.client import connect
 from mailer.clock import Clock, SystemClock
 from mailer.database import Database, Migrations
+from mailer.health import ask
 from mailer.metrics import new_registry
 from mailer.secrets import SealingKey, Secret
 from mailer.server import GrpcServer
-from mailer.service import ServiceProcess
+from mailer.service import ServiceProcess, watch_database
 from mailer.v1 import sender_pb2, sender_pb2_grpc
 from services.sender.__main__ import build
 from services.sender.config import SenderSettings
@@ -45,6 +46,7 @@ class SenderService:
     stub: "sender_pb2_grpc.SenderAsyncStub"
     database: Database
     clock: Clock
+    address: str
     _numbers: "count[int]" = field(default_factory=lambda: count(1))
 
     async def add_account(self, port: int, name: str = "main", **more: Any) -> str:
@@ -98,6 +100,10 @@ class SenderService:
             raise AssertionError(f"it never came to that; the run stands at {run}") from None
         return run
 
+    async def health(self) -> str:
+        """Return what the health service says."""
+        return await ask(self.address)
+
     async def done(self, run_id: str = "run") -> sender_pb2.Run:
         """Return the run once all its deliveries are final."""
         return await self.until(lambda run: run.state == sender_pb2.Run.STATE_DONE, run_id)
@@ -119,7 +125,9 @@ async def sender_service(folder: Path, clock: Clock | None = None, **settings: A
     """Run a sender over the database in the folder, made when it is not there."""
     clock = clock or SystemClock()
     known = SenderSettings(data_dir=folder, sealing_key=Secret(KEY), stop_grace=timedelta(seconds=1), **settings)
-    database = await Database.open(f"sqlite:///{folder}/mailer.db", clock=clock, migrations=[MIGRATIONS])
+    database = await Database.open(
+        f"sqlite:///{folder}/mailer.db", clock=clock, migrations=[MIGRATIONS], busy_timeout=known.database_busy_timeout
+    )
     registry = new_registry()
     server = GrpcServer(
         [sender_pb2.DESCRIPTOR.services_by_name["Sender"]],
@@ -132,10 +140,13 @@ async def sender_service(folder: Path, clock: Clock | None = None, **settings: A
     try:
         async with build(ServiceProcess(known, clock, server, registry, database)):
             await server.start()
+            watching = asyncio.create_task(watch_database(database, server, clock))
             try:
-                async with connect(f"127.0.0.1:{server.port}") as channel:
-                    yield SenderService(sender_pb2_grpc.SenderStub(channel), database, clock)
+                address = f"127.0.0.1:{server.port}"
+                async with connect(address) as channel:
+                    yield SenderService(sender_pb2_grpc.SenderStub(channel), database, clock, address)
             finally:
+                watching.cancel()
                 await server.stop()
     finally:
         await database.close()
