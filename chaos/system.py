@@ -20,7 +20,7 @@ from mailer.client import connect
 from mailer.v1 import scheduler_pb2_grpc, sender_pb2_grpc
 
 NAMES = ("smtp", "sender", "companion", "scheduler")
-LOCK_SECONDS = 0.2
+LOCK_SECONDS = 0.05
 
 
 @dataclass(slots=True)
