@@ -170,7 +170,9 @@ async def hold(
     async with session.sender() as sender:
         request = sender_pb2.HoldAccountRequest(account_id=await account_id(sender, account), reason=reason)
         answer = await sender.HoldAccount(request, timeout=QUICK)
-    session.out.answer(answer, lambda: f"{answer.account.name} is held. Put it back: mailer account release.")
+    session.out.answer(
+        answer, lambda: f'{answer.account.name} is held. Put it back: mailer account release "{answer.account.name}"'
+    )
 
 
 @commands.command()

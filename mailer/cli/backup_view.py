@@ -50,28 +50,30 @@ def snapshot_table(out: Output, snapshots: Iterable[backup_pb2.Snapshot]) -> Ren
 
 def snapshot_details(out: Output, snapshot: backup_pb2.Snapshot) -> RenderableType:
     """Return everything about one snapshot."""
-    rows = sum(snapshot.row_counts.values())
-    return out.fields(
-        [
-            ("id", snapshot.snapshot_id),
-            ("shows", instant(snapshot.create_time)),
-            ("taken", snapshot_trigger(snapshot)),
-            ("state", state(snapshot_state(snapshot))),
-            ("damage", snapshot.damage),
-            ("proven", instant(snapshot.verify_time)),
-            ("size", f"{size(snapshot.size_bytes)}, the database {size(snapshot.database_size_bytes)}"),
-            ("holds", f"{count_of(rows, 'row')} in {count_of(len(snapshot.row_counts), 'table')}"),
-            ("sha256", snapshot.sha256),
-            ("kept", "pinned" if snapshot.pinned else ", ".join(snapshot.keep_reasons)),
-            ("note", snapshot.note),
-        ]
-    )
+    return out.fields(_details(snapshot))
 
 
 def created(out: Output, answer: backup_pb2.BackupCreateResponse) -> RenderableType:
     """Return the snapshot that was taken, and what that cost."""
-    cost = [("took", span(answer.duration)), ("writers waited", span(answer.writer_wait))]
-    return Group(snapshot_details(out, answer.snapshot), out.fields(cost))
+    cost = (("took", span(answer.duration)), ("writers waited", span(answer.writer_wait)))
+    return out.fields((*_details(answer.snapshot), *cost))
+
+
+def _details(snapshot: backup_pb2.Snapshot) -> list[tuple[str, str | Text]]:
+    rows = sum(snapshot.row_counts.values())
+    return [
+        ("id", snapshot.snapshot_id),
+        ("shows", instant(snapshot.create_time)),
+        ("taken", snapshot_trigger(snapshot)),
+        ("state", state(snapshot_state(snapshot))),
+        ("damage", snapshot.damage),
+        ("proven", instant(snapshot.verify_time)),
+        ("size", f"{size(snapshot.size_bytes)}, the database {size(snapshot.database_size_bytes)}"),
+        ("holds", f"{count_of(rows, 'row')} in {count_of(len(snapshot.row_counts), 'table')}"),
+        ("sha256", snapshot.sha256),
+        ("kept", "pinned" if snapshot.pinned else ", ".join(snapshot.keep_reasons)),
+        ("note", snapshot.note),
+    ]
 
 
 def health_text(health: backup_pb2.BackupHealth) -> Text:
@@ -119,7 +121,7 @@ def restore_plan(out: Output, plan: backup_pb2.BackupRestoreResponse, *, done: b
         out.fields(
             [
                 ("snapshot", plan.snapshot_id),
-                ("sent since", f"{count_of(plan.sent_since_count, 'message')}, which stay known as sent"),
+                ("sent since", f"{count_of(plan.sent_since_count, 'message')}, still known as sent afterwards"),
                 ("carried over", count_of(plan.carried_row_count, "row")),
                 ("held until resumed", held),
                 (

@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from rich.console import RenderableType
 
 from mailer.cli.account_view import account_table
-from mailer.cli.campaign_view import campaign_details, campaign_table, due_text, run_table
+from mailer.cli.campaign_view import NO_CAMPAIGN, campaign_details, campaign_table, due_text, run_table
 from mailer.cli.listing import Limit, campaign_id, print_list
 from mailer.cli.output import Column, Output
 from mailer.cli.session import QUICK, Session
@@ -51,7 +51,8 @@ async def list_campaigns(
         states=[scheduler_pb2.Campaign.State.Value(f"STATE_{one.name}") for one in states or ()]
     )
     async with session.scheduler() as scheduler:
-        table = partial(campaign_table, session.out)
+        empty = f"No campaign is {' or '.join(states)}." if states else NO_CAMPAIGN
+        table = partial(campaign_table, session.out, empty=empty)
         await print_list(session.out, scheduler.ListCampaigns, request, "campaigns", table, limit=limit)
 
 

@@ -46,7 +46,9 @@ def zone_of(campaign: scheduler_pb2.Campaign) -> ZoneInfo | None:
         return None
 
 
-def campaign_table(out: Output, campaigns: Iterable[scheduler_pb2.Campaign]) -> RenderableType | str:
+def campaign_table(
+    out: Output, campaigns: Iterable[scheduler_pb2.Campaign], *, empty: str = NO_CAMPAIGN
+) -> RenderableType | str:
     """Return the list of campaigns."""
     columns = (
         Column("name"),
@@ -71,7 +73,7 @@ def campaign_table(out: Output, campaigns: Iterable[scheduler_pb2.Campaign]) -> 
         )
         for one in campaigns
     )
-    return out.table(columns, rows, empty=NO_CAMPAIGN)
+    return out.table(columns, rows, empty=empty)
 
 
 def campaign_details(out: Output, campaign: scheduler_pb2.Campaign) -> RenderableType:

@@ -9,7 +9,7 @@ from mailer.clock import Clock
 from mailer.database import Database
 from mailer.errors import FailedPrecondition, InvalidArgument, NotFound
 from mailer.interceptor import Context
-from mailer.message.address import mailbox_key
+from mailer.message.address import check_display_name, mailbox_key
 from mailer.message.content import Content
 from mailer.message.message_id import message_id
 from mailer.message.mime import compile_message
@@ -119,10 +119,10 @@ def _checked(given: sender_pb2.Recipient, content: Content) -> CheckedRecipient:
         return check_recipient(given, content.required_variables)
     except RecipientProblem as problem:
         reasons = sender_pb2.RejectedRecipient
-        field = {
-            reasons.REASON_INVALID_ADDRESS: "recipient.address",
-            reasons.REASON_INVALID_FIELD: "recipient.display_name",
-        }.get(problem.reason, "recipient.variables")
+        wrong_name = problem.reason == reasons.REASON_INVALID_FIELD and check_display_name(given.display_name)
+        field = "recipient.display_name" if wrong_name else "recipient.variables"
+        if problem.reason == reasons.REASON_INVALID_ADDRESS:
+            field = "recipient.address"
         violations = Violations()
         violations.add(field, str(problem))
         raise InvalidArgument(violations) from None

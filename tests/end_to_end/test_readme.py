@@ -27,6 +27,8 @@ async def test_a_first_campaign_goes_out_by_the_command_line(system: System, inb
 
 @pytest.mark.skipif(not HAS_GRPCURL, reason=NO_GRPCURL)
 async def test_a_first_message_goes_out_by_grpcurl(system: System, inbox: Inbox) -> None:
+    # Who reads on has added an account by the command line before.
+    await shell(addressed(lines("mailer")[0], system, inbox), system)
     answers = [await shell(addressed(line, system, inbox), system) for line in lines("grpcurl")]
     assert [answer.errors for answer in answers] == [""] * len(answers)
     assert "ada@post.example" in answers[-1].out

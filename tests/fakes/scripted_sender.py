@@ -52,6 +52,13 @@ class ScriptedSender(sender_pb2_grpc.SenderServicer):
     ) -> sender_pb2.VerifyAccountResponse:
         return self.verification
 
+    async def HoldAccount(
+        self, request: sender_pb2.HoldAccountRequest, context: "ServicerContext[object, object]"
+    ) -> sender_pb2.HoldAccountResponse:
+        account = self.accounts[request.account_id]
+        account.held, account.hold_reason = True, request.reason
+        return sender_pb2.HoldAccountResponse(account=account)
+
     async def ListDeliveries(
         self, request: sender_pb2.ListDeliveriesRequest, context: "ServicerContext[object, object]"
     ) -> sender_pb2.ListDeliveriesResponse:

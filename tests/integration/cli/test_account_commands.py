@@ -118,3 +118,8 @@ async def test_health_names_the_one_that_is_away(mailer: CommandLine) -> None:
     outcome = await mailer("health", "--json")
     assert outcome.status == 5
     assert [one["status"] == "SERVING" for one in outcome.document["services"]] == [True, True, False]
+
+
+async def test_what_is_held_says_how_to_put_it_back(mailer: CommandLine) -> None:
+    await mailer("account", "add", "--name", "the other", "--host", "smtp.example.org")
+    assert 'mailer account release "the other"' in (await mailer("account", "hold", "the other")).out

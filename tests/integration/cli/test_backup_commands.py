@@ -53,7 +53,7 @@ async def test_without_a_rule_those_of_the_settings_prune(mailer: CommandLine, b
 async def test_nothing_is_restored_before_the_plan_was_agreed_to(mailer: CommandLine, backup: ScriptedBackup) -> None:
     outcome = await mailer("backup", "restore", "snapshot-0")
     assert outcome.status == 2
-    assert "12 messages, which stay known as sent" in outcome.err
+    assert "12 messages, still known as sent afterwards" in outcome.err
     assert backup.restored == []
 
 

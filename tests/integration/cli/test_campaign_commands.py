@@ -222,3 +222,9 @@ async def test_what_a_service_says_cannot_move_the_cursor(mailer: CommandLine, s
     outcome = await mailer("campaign", "list")
     assert "\x1b" not in outcome.out
     assert "win\N{REPLACEMENT CHARACTER}[2Jter [bold]" in outcome.out
+
+
+async def test_a_list_that_a_filter_left_empty_does_not_say_that_there_is_nothing(mailer: CommandLine) -> None:
+    assert "mailer campaign create" in (await mailer("campaign", "list")).out
+    filtered = await mailer("campaign", "list", "--state", "missed", "--state", "held")
+    assert filtered.out == "No campaign is missed or held.\n"

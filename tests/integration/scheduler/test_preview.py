@@ -79,6 +79,11 @@ async def test_what_cannot_be_previewed_says_why(scheduler: Scheduler) -> None:
     async with refused(grpc.StatusCode.INVALID_ARGUMENT, fields={"campaign_id", "recipient"}):
         await preview(scheduler)
     async with refused(grpc.StatusCode.INVALID_ARGUMENT, fields={"recipient.variables"}):
+        await preview(scheduler, content=content(), recipient=recipient("eve@x.org", name="E\0"))
+    async with refused(grpc.StatusCode.INVALID_ARGUMENT, fields={"recipient.display_name"}):
+        named = sender_pb2.Recipient(address="eve@x.org", display_name="E\nE")
+        await preview(scheduler, content=content(), recipient=named)
+    async with refused(grpc.StatusCode.INVALID_ARGUMENT, fields={"recipient.variables"}):
         await preview(scheduler, content=content(), recipient=recipient("eve@x.org", city="Rome"))
     async with refused(grpc.StatusCode.INVALID_ARGUMENT, fields={"recipient.address"}):
         await preview(scheduler, content=content(), recipient=recipient("eve@x.org, b@x.org"))
