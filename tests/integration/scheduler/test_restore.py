@@ -48,8 +48,8 @@ async def test_a_run_that_was_under_way_is_held_until_a_person_resumes_it(
     await schedule(scheduler.stub, campaign_id)
     await eventually(lambda: sum(sender.copies.values()) == 35)
     (run,) = sender.runs.values()
-    run.state = "held"
     await restore(scheduler, HOLD_ALL)
+    run.state = "held"  # not before: the follow-up would see it there, and say so instead
     campaign = await reaches(scheduler.stub, campaign_id, Campaign.STATE_HELD)
     assert campaign.state_reason == "restored"
     assert campaign.latest_run.state == CampaignRun.STATE_HELD
