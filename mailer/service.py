@@ -1,6 +1,7 @@
 """The life of a service's process: settings, logs, database, server, work, and back in the opposite order."""
 
 import asyncio
+import errno
 import gc
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,10 @@ log = get_logger(__name__)
 S = TypeVar("S", bound=CommonSettings)
 
 _PROBE_SECONDS = 1.0
+# What says something about the place where files are kept, and nothing about this program.
+_OF_THE_PLACE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +160,8 @@ def _cannot_start(error: Exception) -> CannotStart | None:
     """Return the reason for not starting, also out of the group that a service's own TaskGroup made of it."""
     if isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         return _cannot_start(error.exceptions[0])
+    if isinstance(error, OSError) and error.filename and error.errno in _OF_THE_PLACE:
+        return CannotStart(f"cannot use {error.filename}: {error.strerror}; check its folder, or set MAILER_DATA_DIR")
     return error if isinstance(error, CannotStart) else None
 
 

@@ -29,7 +29,7 @@ class DatabaseFull(DatabaseUnavailable):
     """The disk is full, or reading or writing it failed."""
 
     def __init__(
-        self, message: str = "The database cannot be written: the disk is full or failing; free some space."
+        self, message: str = "The database cannot be written: the disk is full, failing or read-only; free some space."
     ) -> None:
         """Say so."""
         super().__init__(message, reason="DATABASE_FULL")
@@ -41,6 +41,16 @@ class DatabaseGone(DatabaseUnavailable):
     def __init__(self, message: str = "The database is away; the service goes on when it is back.") -> None:
         """Say so."""
         super().__init__(message, reason="DATABASE_GONE")
+
+
+class DatabaseDamaged(DatabaseGone):
+    """SQLite finds the content of the file broken."""
+
+    def __init__(
+        self, message: str = "The database file is damaged: bring a snapshot back (mailer backup restore latest)."
+    ) -> None:
+        """Say so."""
+        super().__init__(message)
 
 
 class DatabaseReplaced(DatabaseUnavailable):
@@ -62,8 +72,8 @@ _SQLITE_KINDS: dict[int, type[DatabaseBusy] | type[DatabaseFull] | type[Database
     sqlite3.SQLITE_IOERR: DatabaseFull,
     sqlite3.SQLITE_READONLY: DatabaseFull,
     sqlite3.SQLITE_CANTOPEN: DatabaseGone,
-    sqlite3.SQLITE_CORRUPT: DatabaseGone,
-    sqlite3.SQLITE_NOTADB: DatabaseGone,
+    sqlite3.SQLITE_CORRUPT: DatabaseDamaged,
+    sqlite3.SQLITE_NOTADB: DatabaseDamaged,
 }
 # PostgreSQL: lock_not_available, serialization_failure, deadlock_detected; disk_full.
 _POSTGRES_BUSY = {"55P03", "40001", "40P01"}

@@ -143,7 +143,7 @@ def _refuse_newer(connection: Connection, script: ScriptDirectory, version_table
     for revision in context.get_current_heads():
         if revision not in known:
             raise DatabaseUnusable(
-                f"the database was written by a newer {owner} (its revision {revision} is unknown here): "
+                f"the database was written by a newer Mailer (revision {revision} of the {owner} is unknown here): "
                 "install that version, or restore a snapshot taken before the upgrade; nothing was changed"
             )
 

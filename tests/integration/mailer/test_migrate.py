@@ -123,7 +123,7 @@ def test_a_newer_schema_is_refused_with_what_to_do(database_url: str, path: Path
     newer.unlink()
     shutil.rmtree(newer.parent / "__pycache__", ignore_errors=True)
     before = path.read_bytes()
-    with pytest.raises(DatabaseUnusable, match=r"newer letters .*letters_0002.* install that version") as caught:
+    with pytest.raises(DatabaseUnusable, match=r"newer Mailer .*letters_0002.* install that version") as caught:
         migrate_all(database_url, [letters])
     assert len(caught.value.problems) == 1
     assert path.read_bytes() == before
@@ -250,3 +250,16 @@ async def test_the_incarnation_stays_over_a_restart(database_url: str, clock: Fa
         incarnations.add(database.incarnation)
         await database.close()
     assert len(incarnations) == 1
+
+
+def test_a_damaged_file_is_called_damaged_and_names_the_cure(
+    database_url: str, path: Path, letters: Migrations
+) -> None:
+    migrate_all(database_url, [letters])
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (path.stat().st_size - 4096))
+    before = path.read_bytes()
+    with pytest.raises(DatabaseUnusable, match=r"damaged.*mailer backup restore"):
+        migrate_all(database_url, [letters])
+    assert path.read_bytes() == before

@@ -36,6 +36,8 @@ class Servicer(sender_pb2_grpc.SenderServicer):
 async def build(process):
     sender_pb2_grpc.add_SenderServicer_to_server(Servicer(), process.server.grpc)
     async with asyncio.TaskGroup() as tasks:
+        if os.environ.get("TOUCH"):
+            open(os.environ["TOUCH"], "w")
         if os.environ.get("CRASH"):
             tasks.create_task(crash())
         print("built", flush=True)
@@ -216,3 +218,12 @@ async def test_metrics_are_served_where_the_settings_say(script: Path, port: int
             text = answer.read().decode()
     assert "mailer_rpc_running" in text
     assert "process_resident_memory_bytes" in text
+
+
+async def test_a_file_that_cannot_be_made_is_one_line_with_its_name(script: Path) -> None:
+    # A folder's name where a file is wanted: fails for every user, also for root.
+    status, lines = await failed(script, TOUCH="/dev/full/workers", MAILER_ECHO_PORT="0")
+    assert (status, lines) == (
+        1,
+        ["mailer echo: cannot use /dev/full/workers: Not a directory; check its folder, or set MAILER_DATA_DIR"],
+    )
