@@ -86,7 +86,7 @@ def health_text(health: backup_pb2.BackupHealth) -> Text:
         parts.append(f"last drill {instant(health.last_drill_time)}")
     text = Text(f"Snapshots: {', '.join(parts)}.")
     if health.HasField("last_failure_time"):
-        text.append(f" Failed {instant(health.last_failure_time)}: {health.last_failure}.", style="red")
+        text.append(f" Failed {instant(health.last_failure_time)}: {health.last_failure.rstrip('.')}.", style="red")
     if health.stale:
         text.append(" The newest good one is older than the schedule says.", style="red")
     return text

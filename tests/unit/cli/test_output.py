@@ -6,9 +6,10 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.text import Text
 
+from mailer.cli.backup_view import health_text
 from mailer.cli.output import Column, Output, state
 from mailer.cli.words import count_of, enum_word, instant, printable, size
-from mailer.v1 import sender_pb2
+from mailer.v1 import backup_pb2, sender_pb2
 
 COLUMNS = (Column("name"), Column("count", "right"), Column("why", optional=True), Column("id", is_id=True))
 ROWS = [("Zoë [bold]", "1", "a long reason " * 30, "0123456789abcdef")]
@@ -65,3 +66,9 @@ def test_words_for_values() -> None:
     assert instant(Timestamp(seconds=10**15)) == "1000000000000000 s since 1970"
     assert (size(512), size(1536), size(5 * 2**40)) == ("512 B", "1.5 KiB", "5.0 TiB")
     assert (count_of(1, "line"), count_of(1200, "line")) == ("1 line", "1,200 lines")
+
+
+def test_the_reason_of_a_failed_snapshot_ends_with_one_period() -> None:
+    health = backup_pb2.BackupHealth(last_failure="The disk is full.")
+    health.last_failure_time.FromSeconds(1)
+    assert health_text(health).plain.endswith(": The disk is full.")
