@@ -80,8 +80,8 @@ test: setup ## Run the tests on all cores, or those named by T=...
 	@$(PY) -m pytest $(if $(T),$(T),-n auto --dist loadfile)
 
 .PHONY: chaos
-chaos: setup ## Kill the services at every instant and count every message (KILLS=100 POLICY=both SEED=...)
-	@$(PY) -m chaos $(if $(KILLS),--kills $(KILLS)) $(if $(POLICY),--policy $(POLICY)) $(if $(SEED),--seed $(SEED))
+chaos: setup ## Kill the services at every instant and count every message (KILLS=100 POLICY=both SEED=... MESSAGES=...)
+	@$(PY) -m chaos $(if $(KILLS),--kills $(KILLS)) $(if $(POLICY),--policy $(POLICY)) $(if $(SEED),--seed $(SEED)) $(if $(MESSAGES),--messages $(MESSAGES))
 
 .PHONY: check
 check: format-check lint types imports protos-lint protos-check ## Everything that judges the code without running it

@@ -8,6 +8,7 @@ import asyncio
 import secrets
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -15,7 +16,7 @@ from time import monotonic
 
 from chaos.assault import Assault
 from chaos.feed import CONNECTIONS, POLICIES, Feed
-from chaos.judge import Verdict, both, count_states, judge
+from chaos.judge import Observed, Verdict, both, judge
 from chaos.plan import plan
 from chaos.system import System
 from chaos.watch import Watch
@@ -27,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=100, metavar="N", help="processes to kill, for each policy")
     parser.add_argument("--policy", choices=[*POLICIES, "both"], default="both", help="what is promised")
     parser.add_argument("--messages", type=int, default=0, metavar="N", help="messages to send at least")
+    parser.add_argument(
+        "--recovery", type=float, default=5.0, metavar="SECONDS", help="from a start to the first message, at most"
+    )
     parser.add_argument("--seed", type=int, default=None, help="repeat the plan of an earlier run")
     parser.add_argument(
         "--mutant", choices=["intent", "token"], default="", help="take one rule out: it must be noticed"
@@ -40,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         directory = options.directory / policy
         shutil.rmtree(directory, ignore_errors=True)
         system = System(directory, seed, options.mutant)
-        verdict = asyncio.run(prove(system, policy, kills=options.kills, messages=options.messages))
+        verdict = asyncio.run(
+            prove(system, policy, kills=options.kills, messages=options.messages, recovery_seconds=options.recovery)
+        )
         for promise in verdict.broken:
             print(f"BROKEN: {promise}", flush=True)
         print(verdict.last_line, flush=True)
@@ -50,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if any(verdict.broken for verdict in verdicts) else 0
 
 
-async def prove(system: System, policy: str, *, kills: int, messages: int) -> Verdict:
+async def prove(system: System, policy: str, *, kills: int, messages: int, recovery_seconds: float) -> Verdict:
     """Attack a system of its own under one policy, and judge what came out."""
     start = monotonic()
     async with system:
@@ -63,22 +69,22 @@ async def prove(system: System, policy: str, *, kills: int, messages: int) -> Ve
         await assault.rest(messages=messages)
         booked = await feed.read_books()
         watch.look()
-    verdict = judge(
+    observed = Observed(
         policy=policy,
-        kills=assault.kills.total(),
         given=feed.given,
         events=watch.events,
         booked=booked,
+        kills=assault.kills.total(),
         deaths=assault.deaths,
-        most_connections=CONNECTIONS,
         recoveries=assault.recoveries,
         surprises=assault.surprises,
     )
     print(f"\n{policy}: {assault.kills.total()} kills in {killing:.0f} s, then rest until {monotonic() - start:.0f} s")
-    for title, counts in (("killed", assault.kills), ("booked", count_states(booked))):
+    states = Counter(one.state for one in booked.values())
+    for title, counts in (("killed", assault.kills), ("booked", states)):
         for name, count in sorted(counts.items()):
-            print(f"  {title} {name:28} {count:8,}")
-    return verdict
+            print(f"  {title} {name:36} {count:8,}")
+    return judge(observed, most_connections=CONNECTIONS, recovery_seconds=recovery_seconds)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from mailer.wire import to_duration
 
 CONNECTIONS = 8
 CAMPAIGN_SIZE = 500
-LOW_WATER = 2000  # more than two senders claim together: each must always find something
+LOW_WATER = 1500  # more than two senders claim together: each must always find something
 LOOK_SECONDS = 0.1
 PAGE_SIZE = 1000
 
