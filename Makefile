@@ -108,7 +108,8 @@ imports: setup
 	@$(PY) .venv/bin/lint-imports --no-logo
 
 .PHONY: bench
-bench: setup ## Measure speed beside that of others, one table and one JSON line
+bench: setup ## Measure speed beside that of others (there is no benchmark yet)
+	@test -d benchmarks || { echo 'There is no benchmark yet.' >&2; exit 1; }
 	@$(PY) -m benchmarks
 
 # The contract
