@@ -218,7 +218,7 @@ def write_results(connection: Connection, results: Sequence[Result], changes: Ch
 
 
 def _closed_where_cancelled(connection: Connection, results: Sequence[Result]) -> list[Result]:
-    """Return the results; what would go on although its run was cancelled in between is cancelled, too."""
+    """Return the results; what would go on although its run was cancelled in between is cancelled, or uncertain."""
     going_on = {one.claimed.run_id for one in results if one.state in OPEN_STATES}
     if not going_on:
         return list(results)
@@ -228,7 +228,11 @@ def _closed_where_cancelled(connection: Connection, results: Sequence[Result]) -
         ).scalars()
     )
     return [
-        replace(one, state=DeliveryState.CANCELLED, next_attempt_time=None)
+        replace(
+            one,
+            state=DeliveryState.UNKNOWN if one.outcome is LogOutcome.UNKNOWN else DeliveryState.CANCELLED,
+            next_attempt_time=None,
+        )
         if one.state in OPEN_STATES and one.claimed.run_id in cancelled
         else one
         for one in results

@@ -7,15 +7,16 @@ from sqlalchemy import Connection, select, update
 
 from services.sender.book import append_log, log_key
 from services.sender.counts import Changes
-from services.sender.states import DeliveryState, LogOutcome, Policy
+from services.sender.states import DeliveryState, LogOutcome, Policy, RunState
 from services.sender.tables import IS_IN_PROGRESS, deliveries, runs
 
 
 def rescue(connection: Connection, *, worker: str, now: datetime, changes: Changes) -> tuple[int, int, int]:
     """Take over what a dead worker left. Return how many were put back, became unknown, and are sent again flagged.
 
-    A claim goes back, not counted. An intent is uncertain: under AT_MOST_ONCE it becomes `unknown`, under AT_LEAST_ONCE
-    it is sent again and flagged. Its token stays, so that a late word of the server still finds its row.
+    A claim goes back, not counted. An intent is uncertain: under AT_LEAST_ONCE it is sent again and flagged; under
+    AT_MOST_ONCE, and where its run was cancelled, it becomes `unknown`. Its token stays, so that a late word of the
+    server still finds its row.
     """
     rows = connection.execute(
         select(
@@ -28,6 +29,7 @@ def rescue(connection: Connection, *, worker: str, now: datetime, changes: Chang
             deliveries.c.attempt_count,
             deliveries.c.update_time,
             runs.c.policy,
+            runs.c.state.label("run_state"),
         )
         .join(runs, runs.c.run_id == deliveries.c.run_id)
         .where(IS_IN_PROGRESS, deliveries.c.worker == worker)
@@ -39,7 +41,7 @@ def rescue(connection: Connection, *, worker: str, now: datetime, changes: Chang
         if row.state == DeliveryState.CLAIMED:
             state, returned = DeliveryState.PENDING, returned + 1
         else:
-            if row.policy == Policy.AT_MOST_ONCE:
+            if row.policy == Policy.AT_MOST_ONCE or row.run_state == RunState.CANCELLED:
                 state, unknown = DeliveryState.UNKNOWN, unknown + 1
             else:
                 state, flagged = DeliveryState.PENDING, flagged + 1

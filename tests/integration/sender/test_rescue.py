@@ -1,0 +1,134 @@
+"""What a dead worker left behind: taken over at once, and from nobody who lives."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+
+from mailer.clock import SystemClock
+from mailer.v1 import sender_pb2
+from services.sender.worker import Worker
+from tests.fakes.sender_service import SenderService, sender_service
+from tests.fakes.smtp_server import Accept, Drop, SmtpServer, Until
+
+PEOPLE = [f"p{number}@one.example" for number in range(10)]
+AT_MOST_ONCE = sender_pb2.DeliveryOptions(policy=sender_pb2.DELIVERY_POLICY_AT_MOST_ONCE)
+AT_LEAST_ONCE = sender_pb2.DeliveryOptions(policy=sender_pb2.DELIVERY_POLICY_AT_LEAST_ONCE)
+HOLD = """
+import asyncio, sys
+from pathlib import Path
+from mailer.clock import SystemClock
+from mailer.database import Database
+from services.sender.worker import Worker
+
+async def main():
+    database = await Database.open(sys.argv[1], clock=SystemClock())
+    worker = Worker(database, SystemClock(), directory=Path(sys.argv[2]))
+    await worker.start()
+    Path(sys.argv[3]).write_text(worker.worker_id)
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+async def sender(tmp_path: Path) -> AsyncIterator[SenderService]:
+    """Return a sender that has nobody to send through: it only rescues."""
+    async with sender_service(tmp_path) as running:
+        yield running
+
+
+@asynccontextmanager
+async def holder(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a worker that has claimed the first five of ten, and written the intents of the others."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        HOLD,
+        f"sqlite:///{folder}/mailer.db",
+        str(folder / "mailer.db.workers"),
+        str(folder / "holder"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        await process.stdout.readuntil(b"ready\n")
+        claim_for(folder, (folder / "holder").read_text())
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def claim_for(folder: Path, worker_id: str) -> None:
+    with closing(sqlite3.connect(folder / "mailer.db", timeout=5)) as connection, connection:
+        connection.execute(
+            "UPDATE deliveries SET worker = ?, token = token + 1,"
+            " state = CASE WHEN id <= 5 THEN 'claimed' ELSE 'dot_intent' END",
+            (worker_id,),
+        )
+        connection.execute("UPDATE run_counts SET delivery_count = 0 WHERE state = 'pending'")
+        connection.execute("INSERT INTO run_counts VALUES ('run', 'claimed', 5), ('run', 'dot_intent', 5)")
+
+
+async def killed(process: asyncio.subprocess.Process, sender: SenderService) -> list[str]:
+    """Kill the holder; return the states once it has been rescued from."""
+    process.kill()
+    await process.wait()
+    await sender.until(lambda run: run.counts.in_progress_count == 0)
+    return sorted((await sender.states()).values())
+
+
+async def test_a_stopped_worker_is_not_robbed(tmp_path: Path, sender: SenderService) -> None:
+    await sender.send(*PEOPLE, options=AT_MOST_ONCE)
+    async with holder(tmp_path) as process:
+        os.kill(process.pid, signal.SIGSTOP)
+        rescuer = Worker(sender.database, SystemClock(), directory=tmp_path / "mailer.db.workers")
+        await rescuer.start()
+        for _ in range(3):
+            assert (await rescuer.rescue()).returned == 0
+        assert set((await sender.states()).values()) == {"CLAIMED", "DOT_INTENT"}
+        rescuer.stop()
+
+
+async def test_at_most_once_what_was_at_its_dot_is_unknown(tmp_path: Path, sender: SenderService) -> None:
+    await sender.send(*PEOPLE, options=AT_MOST_ONCE)
+    async with holder(tmp_path) as process:
+        assert await killed(process, sender) == ["PENDING"] * 5 + ["UNKNOWN"] * 5
+
+
+async def test_at_least_once_it_is_sent_again_and_flagged(tmp_path: Path, sender: SenderService) -> None:
+    await sender.send(*PEOPLE, options=AT_LEAST_ONCE)
+    async with holder(tmp_path) as process:
+        assert await killed(process, sender) == ["PENDING"] * 10
+    flagged = [one.possible_duplicate for one in (await sender.deliveries()).values()]
+    assert flagged == [False] * 5 + [True] * 5
+
+
+async def test_of_a_cancelled_run_nothing_is_sent_again(tmp_path: Path, sender: SenderService) -> None:
+    await sender.send(*PEOPLE, options=AT_LEAST_ONCE)
+    async with holder(tmp_path) as process:
+        await sender.stub.CancelRun(sender_pb2.CancelRunRequest(run_id="run"), timeout=5)
+        assert await killed(process, sender) == ["CANCELLED"] * 5 + ["UNKNOWN"] * 5
+
+
+async def test_a_lost_answer_is_uncertain_although_the_run_was_cancelled(sender: SenderService) -> None:
+    gate = asyncio.Event()
+    async with SmtpServer() as server:
+        server.on("DOT", [Accept(), Until(gate), Drop()])
+        await sender.add_account(server.port)
+        await sender.send(PEOPLE[0], options=AT_LEAST_ONCE)
+        await server.received(1)
+        await sender.stub.CancelRun(sender_pb2.CancelRunRequest(run_id="run"), timeout=5)
+        gate.set()
+        await sender.until(lambda run: run.counts.in_progress_count == 0)
+        assert await sender.states() == {PEOPLE[0]: "UNKNOWN"}
