@@ -12,7 +12,8 @@ from mailer.v1 import sender_pb2
 from tests.fakes.sender_service import sender_service
 from tests.fakes.smtp_server import SmtpServer, Until
 
-PEOPLE = sorted(f"p{number:04}@d{number % 7}.example" for number in range(400))
+# More than one sender claims of a run at once.
+PEOPLE = sorted(f"p{number:04}@d{number % 7}.example" for number in range(600))
 AT_MOST_ONCE = sender_pb2.DeliveryOptions(policy=sender_pb2.DELIVERY_POLICY_AT_MOST_ONCE)
 
 
@@ -34,7 +35,7 @@ async def test_both_send_and_nobody_gets_two(tmp_path: Path, server: SmtpServer)
         await asyncio.gather(
             *(
                 sender.send(*PEOPLE[start : start + 100], options=AT_MOST_ONCE, request_id=f"batch-{start}")
-                for start, sender in zip(range(0, 400, 100), [one, other] * 2, strict=True)
+                for start, sender in zip(range(0, 600, 100), [one, other] * 3, strict=True)
             )
         )
         await server.until(lambda: server.open_count >= 2)  # each begins with one connection
