@@ -3,9 +3,11 @@
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from time import monotonic
+
+import grpc
 
 from chaos.feed import Feed
 from chaos.plan import Kind, Life
@@ -50,30 +52,37 @@ class Assault:
     async def attack(self, lives: Iterable[Life]) -> None:
         """Live through them; new campaigns are started meanwhile."""
         feeding = asyncio.create_task(self._feed.run())
-        try:
+        with self._noting_silence():
             for life in lives:
                 await self._live(life)
                 if feeding.done():
                     break
-        finally:
-            feeding.cancel()
-            with suppress(asyncio.CancelledError):
-                await feeding
+        feeding.cancel()
+        with self._noting_silence(), suppress(asyncio.CancelledError):
+            await feeding
+        await self._dismiss_companion()
 
     async def rest(self, *, messages: int) -> None:
         """Kill nobody any more: send up to that many messages, and wait until all is finished or nothing moves."""
-        await self._dismiss_companion()
         sender = await self._system.start_sender()
-        while len(self._feed.given) < messages:
-            await self._feed.start_campaign()
+        with self._noting_silence():
+            while len(self._feed.given) < messages:
+                await self._feed.start_campaign()
+            await self._until_finished()
+        self._note_recovery(sender)
+        for victim in (sender, self._scheduler):
+            if victim is not None:
+                self._expect_alive(victim)
+        if sender.has_ended:
+            await self._system.start_sender()  # the books want to be read
+
+    async def _until_finished(self) -> None:
         accepted, since = -1, monotonic()
         while not await self._feed.is_finished() and monotonic() - since < REST_SECONDS:
             self._watch.look()
             if len(self._watch.accepted) > accepted:
                 accepted, since = len(self._watch.accepted), monotonic()
             await asyncio.sleep(LOOK_SECONDS)
-        self._note_recovery(sender)
-        self._expect_alive(sender)
 
     async def _live(self, life: Life) -> None:
         if life.has_companion and self._companion is None:
@@ -153,6 +162,14 @@ class Assault:
         first = self._watch.first_message_after(sender.start_time)
         if first is not None:
             self.recoveries.append(first - sender.start_time)
+
+    @contextmanager
+    def _noting_silence(self) -> Iterator[None]:
+        """Go on when nobody answers: the judge is to see how far it came."""
+        try:
+            yield
+        except (TimeoutError, grpc.aio.AioRpcError) as error:
+            self.surprises.append(f"a service did not answer any more: {str(error) or 'for a minute'}")
 
     def _expect_alive(self, victim: Victim) -> None:
         if victim.has_ended and not victim.is_condemned:
