@@ -34,14 +34,14 @@ class CampaignViews:
         """Return a campaign as it stands now. Raises NotFound."""
         view = await self._database.read(read_view, campaign_id)
         counts = None
-        if view.run is not None and view.run.needs_work:
+        if view.run is not None and view.run.is_known_better_by_the_sender:
             counts = await self._progress.counts(view.run.run_id)
         return to_campaign(view.campaign, view.run, view.required_variables, counts)
 
     async def stored(self, campaign_id: str) -> scheduler_pb2.Campaign:
         """Return a campaign as it is stored, without asking the sender. Raises NotFound."""
         view = await self._database.read(read_view, campaign_id)
-        known = view.run is not None and view.run.needs_work
+        known = view.run is not None and view.run.is_known_better_by_the_sender
         counts = self._progress.last_heard(view.run.run_id) if view.run is not None and known else None
         return to_campaign(view.campaign, view.run, view.required_variables, counts)
 

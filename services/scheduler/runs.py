@@ -50,6 +50,11 @@ class Run:
         """Say whether anything is to be done for it: handed over, told, or followed."""
         return self.end_time is None and self.state not in _RESTING
 
+    @property
+    def is_known_better_by_the_sender(self) -> bool:
+        """Say whether what is stored here may be behind; of a held run the snapshot knows less than the sender."""
+        return self.needs_work or self.state is RunState.HELD
+
 
 def run_id_of(campaign_id: str, slot_time: datetime) -> str:
     """Return the id of the run for a slot: whoever makes it makes the same."""

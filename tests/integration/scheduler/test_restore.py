@@ -62,6 +62,22 @@ async def test_a_run_that_was_under_way_is_held_until_a_person_resumes_it(
     assert set(sender.copies.values()) == {1}
 
 
+async def test_whoever_decides_about_a_held_run_sees_what_was_sent_since_the_snapshot(
+    scheduler: Scheduler, sender: FakeSender
+) -> None:
+    sender.delivers = False
+    campaign_id = await draft(scheduler.stub, 35)
+    await schedule(scheduler.stub, campaign_id)
+    await eventually(lambda: sum(sender.copies.values()) == 35)
+    (run,) = sender.runs.values()
+    run.state = "held"
+    await restore(scheduler, HOLD_ALL)
+    await reaches(scheduler.stub, campaign_id, Campaign.STATE_HELD)
+    sender.deliver()  # the snapshot knew nothing of it, the sender's books were carried over
+    campaign = await becomes(scheduler.stub, campaign_id, lambda one: one.latest_run.counts.sent_count == 35)
+    assert campaign.latest_run.counts.pending_count == 0
+
+
 async def test_a_hand_over_in_progress_belongs_to_the_old_life_and_stops(
     scheduler: Scheduler, sender: FakeSender
 ) -> None:
