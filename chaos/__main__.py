@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
+from statistics import median
 from time import monotonic
 
 from chaos.assault import Assault
@@ -76,7 +77,7 @@ async def prove(system: System, policy: str, *, kills: int, messages: int, recov
         booked=booked,
         kills=assault.kills.total(),
         deaths=assault.deaths,
-        recoveries=assault.recoveries,
+        recoveries=[*assault.recoveries["forked"], *assault.recoveries["cold"]],
         surprises=assault.surprises,
     )
     print(f"\n{policy}: {assault.kills.total()} kills in {killing:.0f} s, then rest until {monotonic() - start:.0f} s")
@@ -84,6 +85,9 @@ async def prove(system: System, policy: str, *, kills: int, messages: int, recov
     for title, counts in (("killed", assault.kills), ("booked", states)):
         for name, count in sorted(counts.items()):
             print(f"  {title} {name:36} {count:8,}")
+    for name, seconds in assault.recoveries.items():
+        if seconds:
+            print(f"  {name} start to first message: median {median(seconds):.2f} s, longest {max(seconds):.2f} s")
     return judge(observed, most_connections=CONNECTIONS, recovery_seconds=recovery_seconds)
 
 

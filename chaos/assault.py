@@ -32,7 +32,7 @@ class Assault:
         """Take what is attacked, and how one looks at it."""
         self.kills: Counter[str] = Counter()
         self.deaths: list[float] = []  # of senders
-        self.recoveries: list[float] = []
+        self.recoveries: dict[str, list[float]] = {"forked": [], "cold": []}
         self.surprises: list[str] = []
         self._system = system
         self._feed = feed
@@ -161,7 +161,7 @@ class Assault:
     def _note_recovery(self, sender: Victim) -> None:
         first = self._watch.first_message_after(sender.start_time)
         if first is not None:
-            self.recoveries.append(first - sender.start_time)
+            self.recoveries["cold" if sender.order.cold else "forked"].append(first - sender.start_time)
 
     @contextmanager
     def _noting_silence(self) -> Iterator[None]:
