@@ -32,7 +32,8 @@ async def pause(
     async with session.scheduler() as scheduler:
         request = scheduler_pb2.PauseCampaignRequest(campaign_id=await campaign_id(scheduler, campaign), reason=reason)
         answer = await scheduler.PauseCampaign(request, timeout=_LONG)
-    session.out.answer(answer, lambda: _now(answer.campaign, "Let it go on: mailer campaign resume."))
+    go_on = f'Let it go on: mailer campaign resume "{answer.campaign.name}"'
+    session.out.answer(answer, lambda: _now(answer.campaign, go_on))
 
 
 async def resume(context: typer.Context, campaign: Which) -> None:
@@ -44,7 +45,9 @@ async def resume(context: typer.Context, campaign: Which) -> None:
     async with session.scheduler() as scheduler:
         request = scheduler_pb2.ResumeCampaignRequest(campaign_id=await campaign_id(scheduler, campaign))
         answer = await scheduler.ResumeCampaign(request, timeout=_LONG)
-    session.out.answer(answer, lambda: _now(answer.campaign, "Follow it: mailer campaign watch."))
+    session.out.answer(
+        answer, lambda: _now(answer.campaign, f'Follow it: mailer campaign watch "{answer.campaign.name}"')
+    )
 
 
 async def cancel(context: typer.Context, campaign: Which, *, yes: Yes = False) -> None:

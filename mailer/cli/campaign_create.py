@@ -16,7 +16,7 @@ from mailer.cli.failure import Failure, usage
 from mailer.cli.listing import account_id, campaign_id
 from mailer.cli.listing import template_id as find_template
 from mailer.cli.output import to_dict
-from mailer.cli.recipients_import import Imported, import_file
+from mailer.cli.recipients_import import Imported, check_file, import_file
 from mailer.cli.schedule_options import ScheduleOptions
 from mailer.cli.session import QUICK, Session
 from mailer.v1 import scheduler_pb2, sender_pb2
@@ -94,6 +94,8 @@ async def create(
         raise usage("say what is sent: --template-id alone, or --template with --subject and --from.")
     if recipients is not None and str(recipients) != "-" and not recipients.is_file():
         raise usage(f"{recipients} is no file: check the name.")
+    if recipients is not None:
+        check_file(recipients)
     key = request_id or uuid4().hex
     campaign = scheduler_pb2.Campaign(name=name)
     campaign.options.CopyFrom(await _delivery_options(session, policy, accounts or (), expire_after))

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mailer.cli.failure import usage
+from mailer.cli.words import size
 from mailer.v1 import sender_pb2
 
 _WITH_NAME = re.compile(r'\s*"?(?P<name>[^"<>]*?)"?\s*<(?P<address>[^<>]*)>\s*')
@@ -83,7 +84,7 @@ class ContentOptions:
         content.cc.extend(map(mailbox, self.cc or ()))
         content.bcc.extend(map(mailbox, self.bcc or ()))
         content.headers.extend(map(header, self.headers or ()))
-        content.attachments.extend(map(attachment, self.attachments or ()))
+        content.attachments.extend(attachments(self.attachments) if self.attachments else ())
         return content, [field.name for field, _ in content.ListFields()]
 
 
@@ -101,6 +102,19 @@ def header(text: str) -> sender_pb2.Header:
     if not colon or not name.strip():
         raise usage(f'--header "{text}": write "Name: value", such as "List-Id: news".')
     return sender_pb2.Header(name=name.strip(), value=value.strip())
+
+
+def attachments(paths: Sequence[Path]) -> list[sender_pb2.Attachment]:
+    """Return the files; no service could take more of them than fits into one call."""
+    from mailer.message.content import MAX_ATTACHMENT_OCTETS  # noqa: PLC0415 (slow, and most send no files)
+
+    octets = sum(path.stat().st_size for path in paths)
+    if octets > MAX_ATTACHMENT_OCTETS:
+        raise usage(
+            f"--attach: the files have {size(octets)}, at most {size(MAX_ATTACHMENT_OCTETS)} are allowed: "
+            "send a link instead."
+        )
+    return list(map(attachment, paths))
 
 
 def attachment(path: Path) -> sender_pb2.Attachment:

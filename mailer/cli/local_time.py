@@ -36,7 +36,7 @@ def parse_zone(name: str) -> ZoneInfo:
         wanted = name.casefold().replace(" ", "_")
         close = [known[each] for each in get_close_matches(wanted, known, n=2)]
         close += [tails[each] for each in get_close_matches(wanted, tails, n=1) if tails[each] not in close]
-        hint = f"did you mean {' or '.join(close)}?" if close else 'write an IANA name such as "Europe/Berlin"'
+        hint = f"write {' or '.join(close)}" if close else 'write an IANA name such as "Europe/Berlin"'
         raise TimeProblem(f'"{name}" is no time zone: {hint}') from None
 
 

@@ -99,6 +99,12 @@ class Imported:
         return out.table((Column("line", "right"), Column("address"), Column("why it was not taken")), rows)
 
 
+def check_file(path: Path) -> None:
+    """See that the file can be used as a whole; raises Failure. For stdin ("-") nobody knows before it is read."""
+    with _opened(path):
+        pass
+
+
 async def import_file(session: Session, scheduler: Any, campaign_id: str, path: Path) -> Imported:
     """Add the recipients of a CSV file ("-" is stdin) to a campaign.
 
@@ -173,16 +179,18 @@ def _until_problem(
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, int | None]]:
-    """Open the file, see that it can be read to its end, and tell its size; stdin has none and is read once."""
+    """Open the file, see that it can be used as a whole, and tell its size; stdin has none and is read once."""
     if str(path) == "-":
         yield sys.stdin.buffer, None
         return
     with path.open("rb") as file:
         try:
             check_encoding(file)
+            size = file.tell()
+            file.seek(0)
+            next(read_people(file), None)
         except CsvProblem as problem:
             raise usage(f"{path}: {problem}.") from None
-        size = file.tell()
         file.seek(0)
         yield file, size
 

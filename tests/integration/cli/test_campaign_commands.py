@@ -39,8 +39,15 @@ async def test_one_command_creates_imports_and_schedules(
     ]
 
 
+@pytest.fixture
+def large(tmp_path: Path) -> str:
+    file = tmp_path / "large.zip"
+    file.write_bytes(bytes(3 * 1024 * 1024 + 1))
+    return str(file)
+
+
 async def test_nothing_is_stored_when_the_command_line_is_wrong(
-    mailer: CommandLine, scheduler: ScriptedScheduler, files: tuple[str, str]
+    mailer: CommandLine, scheduler: ScriptedScheduler, files: tuple[str, str], large: str
 ) -> None:
     template, people = files
     content = ("--name", "w", "--template", template, "--subject", "Hello", "--from", "ida@example.org")
@@ -49,6 +56,8 @@ async def test_nothing_is_stored_when_the_command_line_is_wrong(
         ("--at", "2026-12-01 09:00"),
         ("--now", "--cron", "0 9 * * 1", "--zone", "UTC"),
         ("--recipients", f"{people}.gone"),
+        ("--recipients", template),
+        ("--attach", large),
         ("--template-id", "winter"),
         ("--zone", "Mars/Olympus"),
     ):
