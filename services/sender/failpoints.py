@@ -1,7 +1,7 @@
 """Crash windows by name: where a test lets the sender die, to see what its book says afterwards.
 
 No setting switches one on: only a program that calls `arm` before it runs the sender does (see `chaos`). Switched off,
-a failpoint costs the look into an empty dictionary.
+a failpoint costs a look whether a dictionary is empty.
 """
 
 import os
@@ -34,7 +34,7 @@ def arm(window: Window, *, passing: int) -> None:
 
 def reached(window: Window) -> None:
     """Die here by SIGKILL if a test wants that."""
-    if window in _passings_left:
+    if _passings_left and window in _passings_left:
         _passings_left[window] -= 1
         if _passings_left[window] <= 0:
             os.write(sys.stderr.fileno(), f"failpoint {window}\n".encode())
