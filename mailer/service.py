@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from google.protobuf.descriptor import ServiceDescriptor
 from prometheus_client import CollectorRegistry
@@ -146,14 +146,37 @@ async def _run(
     log.info("stopped", service=name)
 
 
-async def watch_database(database: Database, server: GrpcServer, clock: Clock) -> None:
+class Probed(Protocol):
+    """What health asks of a database."""
+
+    @property
+    def healthy(self) -> bool:
+        """Say whether it worked when it was last used."""
+
+    async def probe(self) -> bool:
+        """Use it; returns `healthy`."""
+
+    def on_health_change(self, callback: Callable[[bool], None]) -> None:
+        """Call back whenever `healthy` changes."""
+
+
+async def watch_database(database: Probed, server: GrpcServer, clock: Clock) -> None:
     """Keep health as true as the database is: asked every second, at once when a write fails."""
     changed = asyncio.Event()
     database.on_health_change(lambda _: changed.set())
+    # A probe waits its turn behind other writes: what those find out must not wait for it.
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_probe(database, server, clock))
+        while not server.stopping.is_set():
+            changed.clear()
+            await server.set_serving(database.healthy, condition="database")
+            await clock.wait(changed, _PROBE_SECONDS)
+
+
+async def _probe(database: Probed, server: GrpcServer, clock: Clock) -> None:
     while not server.stopping.is_set():
-        await server.set_serving(await database.probe(), condition="database")
-        changed.clear()
-        await clock.wait(changed, _PROBE_SECONDS)
+        await database.probe()
+        await clock.wait(server.stopping, _PROBE_SECONDS)
 
 
 def _cannot_start(error: Exception) -> CannotStart | None:
