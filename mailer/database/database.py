@@ -1,6 +1,7 @@
 """The database as the services see it: run a function that writes or reads, hear when it is gone."""
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from sqlalchemy.exc import ProgrammingError
 from mailer.clock import Clock
 from mailer.database.engine import Location, driver, locate, read_engine, write_engine
 from mailer.database.errors import (
+    DatabaseFull,
     DatabaseGone,
     DatabaseReplaced,
     DatabaseUnavailable,
@@ -34,6 +36,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _WAL_RESET_FIXED = (3, 51, 3)
+# A disk with less is full: a row may still fit into the log, a batch does not.
+_LEAST_FREE_BYTES = 1024 * 1024
 
 
 class Database:
@@ -239,6 +243,8 @@ class Database:
             outcome is not None and not isinstance(outcome, DatabaseUnavailable)
         ):
             return
+        if outcome is None and isinstance(self._problem, DatabaseFull) and self._is_full():
+            return
         before, self._problem = self._problem, outcome
         if (before is None) == (outcome is None):
             return
@@ -248,6 +254,9 @@ class Database:
             log.info("the database works again")
         healthy = outcome is None
         self._in_loop(lambda: [callback(healthy) for callback in self._when_health_changes])
+
+    def _is_full(self) -> bool:
+        return self.location.is_sqlite and shutil.disk_usage(self.location.path.parent).free < _LEAST_FREE_BYTES
 
     def _in_loop(self, call: Callable[[], object]) -> None:
         if not self._loop.is_closed():

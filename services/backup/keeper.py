@@ -239,8 +239,12 @@ class Keeper:
 
     async def _note(self, status: Status) -> None:
         self._status = status
-        async with self._writing:
-            await asyncio.to_thread(self._status_file.store, self._status)
+        try:
+            async with self._writing:
+                await asyncio.to_thread(self._status_file.store, self._status)
+        except OSError as error:
+            # On a full disk, say: what has happened counts, and this process still knows it.
+            log.warning("how the schedule is doing cannot be stored", error=str(error))
 
     async def _run(
         self,

@@ -1,6 +1,9 @@
 """Every method of the service over a real channel, with good and bad input."""
 
 import asyncio
+import errno
+import os
+import shutil
 from collections.abc import Awaitable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +16,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from mailer.client import ErrorDetails, details_of
 from mailer.v1 import backup_pb2 as pb
+from services.backup.status import StatusFile
 from services.backup.vault import Vault
 from tests.integration.backup.conftest import Service
 from tests.integration.backup.mailing import add_delivery, add_run, change, rows, states
@@ -127,6 +131,20 @@ class TestCreate:
         change(live, "PRAGMA application_id = 7")
         details = await refused(created(service))
         assert details.reason == "NOT_A_MAILER_DATABASE"
+
+    async def test_a_full_disk_is_said_also_when_nothing_more_can_be_written(
+        self, service: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        usage = shutil.disk_usage("/")
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+        monkeypatch.setattr(StatusFile, "store", full)
+        details = await refused(created(service))
+        assert details.code is grpc.StatusCode.FAILED_PRECONDITION
+        health = (await service.client.GetSettings(pb.BackupGetSettingsRequest(), timeout=5)).health
+        assert "Not enough space" in health.last_failure
 
     async def test_a_failure_shows_until_the_next_success(self, service: Service, live: Path) -> None:
         change(live, "PRAGMA application_id = 7")

@@ -1,6 +1,7 @@
 """The writer and the readers on a real SQLite file."""
 
 import asyncio
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -229,6 +230,24 @@ async def test_a_full_disk_fails_the_group_and_changes_nothing(things: Database)
     await things.write(room_again)
     assert await things.write(add, "a") == "a"
     assert things.healthy
+
+
+async def test_a_disk_is_full_until_it_has_room_again_also_when_a_row_still_fits(
+    things: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(connection: Connection) -> None:
+        raise OperationalError("COMMIT", {}, full)
+
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+    room = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: room._replace(free=4096))
+    with pytest.raises(DatabaseFull):
+        await things.write(fail)
+    assert await things.write(add, "small") == "small"
+    assert not await things.probe()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: room._replace(free=1 << 30))
+    assert await things.probe()
 
 
 async def test_a_restored_database_is_noticed_and_stale_work_is_dropped(things: Database, clock: FakeClock) -> None:
