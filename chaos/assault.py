@@ -1,7 +1,6 @@
 """The attack: lets the sender live and die as planned, over and over, then lets everything come to rest."""
 
 import asyncio
-import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +8,7 @@ from time import monotonic
 
 import grpc
 
+from chaos.contest import Contest
 from chaos.feed import Feed
 from chaos.plan import Kind, Life
 from chaos.processes import Victim
@@ -17,10 +17,6 @@ from chaos.watch import Watch
 
 WINDOW_SECONDS = 5.0
 COLD_SECONDS = 20.0
-FROZEN_SECONDS = 1.5  # a rescuer looks once a second
-VOID_SECONDS = 1.0
-CONTEST_SECONDS = 1.5
-MOST_TRIES_TO_FREEZE = 100
 REST_SECONDS = 60.0
 LOOK_SECONDS = 0.2
 
@@ -34,12 +30,13 @@ class Assault:
         self.deaths: list[float] = []  # of senders
         self.recoveries: dict[str, list[float]] = {"forked": [], "cold": []}
         self.surprises: list[str] = []
+        self.contests: Counter[str] = Counter()
         self._system = system
         self._feed = feed
         self._watch = watch
         self._scheduler: Victim | None = None
         self._companion: Victim | None = None
-        self._contested: list[str] = []
+        self._contest: Contest | None = None
 
     async def prepare(self) -> None:
         """Start everything once, so that there is an account and work under way."""
@@ -88,8 +85,8 @@ class Assault:
         if life.has_companion and self._companion is None:
             self._companion = await self._system.start_companion()
         if life.freezes_companion and self._companion is not None:
-            self._contested = await self._feed.run_ids()  # before: one that is frozen answers nobody
-            await self._freeze(self._companion)
+            contest = Contest(self._system, self._feed, self._watch, self._companion)
+            self._contest = contest if await contest.freeze() else None
         sender = await self._system.start_sender(life)
         await asyncio.gather(self._until_the_end(life, sender), self._meanwhile(life))
         if life.kind is Kind.WITH_SCHEDULER:
@@ -125,23 +122,10 @@ class Assault:
             await self._replace_scheduler("while the sender lives")
         if life.pauses_campaigns:
             await self._feed.pause_and_resume()
-        if life.freezes_companion and self._companion is not None:
-            await asyncio.sleep(FROZEN_SECONDS)
-            self._system.slow_server_down()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(VOID_SECONDS):
-                    await self._feed.void_claims(self._contested)
-            self._companion.signal(signal.SIGCONT)
-            await asyncio.sleep(CONTEST_SECONDS)
-
-    async def _freeze(self, victim: Victim) -> None:
-        """Stop a process, but not in the middle of a transaction: nobody could write until it goes on."""
-        for _ in range(MOST_TRIES_TO_FREEZE):
-            victim.signal(signal.SIGSTOP)
-            if self._system.is_writable():
-                return
-            victim.signal(signal.SIGCONT)
-            await asyncio.sleep(LOOK_SECONDS / 10)
+        if life.freezes_companion:
+            is_decided = self._contest is not None and await self._contest.decide()
+            self._contest = None
+            self.contests["decided" if is_decided else "did not take place"] += 1
 
     async def _replace_scheduler(self, how: str) -> None:
         assert self._scheduler is not None

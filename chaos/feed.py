@@ -18,6 +18,7 @@ CONNECTIONS = 8
 CAMPAIGN_SIZE = 500
 LOW_WATER = 1500  # more than two senders claim together: each must always find something
 LOOK_SECONDS = 0.1
+RETRY_DELAY = timedelta(seconds=3)  # longer than a contest takes: what it defers is not sent again in its midst
 PAGE_SIZE = 1000
 
 POLICIES = {
@@ -40,7 +41,7 @@ class Feed:
         self._watch = watch
         self._options = sender_pb2.DeliveryOptions(
             policy=POLICIES[policy],
-            retry_policy=sender_pb2.RetryPolicy(delays=[to_duration(timedelta(seconds=1))]),
+            retry_policy=sender_pb2.RetryPolicy(delays=[to_duration(RETRY_DELAY)]),
         )
         self._running: list[str] = []
         self._campaign_count = 0
@@ -97,16 +98,11 @@ class Feed:
                 await patiently(self._scheduler.PauseCampaign, pause)
                 await patiently(self._scheduler.ResumeCampaign, resume)
 
-    async def run_ids(self) -> list[str]:
-        """Return the runs that are under way."""
-        return [one.latest_run.run_id for one in await self._unfinished() if one.latest_run.run_id]
-
-    async def void_claims(self, run_ids: list[str]) -> None:
+    async def void_claims(self, run_id: str) -> None:
         """Pause and resume at the first sender: it takes over what the other one, which is frozen, has claimed."""
-        for run_id in run_ids:
-            with suppress_if_too_late():
-                await patiently(self._first_sender.PauseRun, sender_pb2.PauseRunRequest(run_id=run_id))
-                await patiently(self._first_sender.ResumeRun, sender_pb2.ResumeRunRequest(run_id=run_id))
+        with suppress_if_too_late():
+            await patiently(self._first_sender.PauseRun, sender_pb2.PauseRunRequest(run_id=run_id))
+            await patiently(self._first_sender.ResumeRun, sender_pb2.ResumeRunRequest(run_id=run_id))
 
     async def is_finished(self) -> bool:
         """Say whether every campaign has come to its end; what has stopped with a sender's run is resumed."""

@@ -18,6 +18,7 @@ class Victim:
 
     def __init__(self, process_id: int, order: Order) -> None:
         """Take a process that has just been started."""
+        self.process_id = process_id
         self.order = order
         self.start_time = monotonic()
         self.end_time = self.start_time

@@ -16,6 +16,7 @@ class Kind(StrEnum):
     ACCEPTED = "accepted"
     LOST = "lost"  # the client was gone without a goodbye
     CUT = "cut"  # we closed the connection instead of answering the final dot
+    HELD = "held"  # the final dot waits for its answer until the harness has seen enough
 
 
 @dataclass(frozen=True, slots=True)

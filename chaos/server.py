@@ -3,25 +3,24 @@
 It is never killed, so its file is the truth. What it has read up to the final dot it accepts, whether or not the client
 lives to hear of it. Once in a hundred times it refuses for now, and a few times in a thousand it closes the connection
 instead of answering the dot, with or without having accepted. Two messages for one mailbox at a time it does not take.
-SIGUSR1 makes it slow to answer the dot for a moment.
+SIGUSR1 makes the dots wait that are unanswered in that instant, SIGUSR2 lets them go.
 """
 
 import asyncio
 import hashlib
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from random import Random
-from time import monotonic
 
 from chaos.record import Kind, Recorder
 
 REFUSED_RECIPIENTS = 0.01
 REFUSED_MESSAGES = 0.005
 CUT_CONNECTIONS = 0.002
-LONGEST_DELAY = 0.03
-LONGEST_DELAY_WHEN_SLOW = 0.5
-SLOW_SECONDS = 3.0
+LONGEST_DELAY = 0.03  # between a dot and its answer
+LONGEST_HOLD = 30.0  # should the harness die meanwhile
 
 
 class Gone(Exception):
@@ -37,16 +36,18 @@ class Server:
         self.random = random
         self._count = 0
         self.busy_mailboxes: set[str] = set()
-        self._slow_until = 0.0
+        self.at_dot: set[Session] = set()
+        self._released = asyncio.Event()
 
-    @property
-    def longest_delay(self) -> float:
-        """Return how many seconds may pass between a dot and its answer."""
-        return LONGEST_DELAY_WHEN_SLOW if monotonic() < self._slow_until else LONGEST_DELAY
+    def hold(self) -> None:
+        """Let the dots that are unanswered now wait."""
+        self._released = asyncio.Event()
+        for session in self.at_dot:
+            session.hold(self._released)
 
-    def slow_down(self) -> None:
-        """Be slow for a moment."""
-        self._slow_until = monotonic() + SLOW_SECONDS
+    def release(self) -> None:
+        """Answer them."""
+        self._released.set()
 
     def chance(self, probability: float) -> bool:
         """Roll the dice."""
@@ -78,6 +79,7 @@ class Session:
         self._reader = reader
         self._writer = writer
         self._recipient = ""
+        self._held_until: asyncio.Event | None = None
 
     async def run(self) -> None:
         """Answer until the end; raises Gone or ConnectionError."""
@@ -111,6 +113,11 @@ class Session:
             self._server.busy_mailboxes.add(recipient)
             self._say("250 2.1.5 ok")
 
+    def hold(self, released: asyncio.Event) -> None:
+        """Do not answer the present dot before that."""
+        self._held_until = released
+        self._server.record.write(Kind.HELD, self.number, address=self._recipient)
+
     def forget_transaction(self) -> None:
         """Let others write to the mailbox."""
         self._server.busy_mailboxes.discard(self._recipient)
@@ -122,6 +129,14 @@ class Session:
             return
         self._say("354 go on")
         message = await self._reader.readuntil(b"\r\n.\r\n")
+        self._server.at_dot.add(self)
+        try:
+            await self._answer(message)
+        finally:
+            self._server.at_dot.discard(self)
+
+    async def _answer(self, message: bytes) -> None:
+        """Answer the dot: accept, refuse for now, or close the connection."""
         await self._delay()
         if self._server.chance(REFUSED_MESSAGES):
             self.forget_transaction()
@@ -147,7 +162,12 @@ class Session:
         return line.decode("ascii", "replace").strip()
 
     async def _delay(self) -> None:
-        await asyncio.sleep(self._server.random.uniform(0, self._server.longest_delay / 2))
+        await asyncio.sleep(self._server.random.uniform(0, LONGEST_DELAY / 2))
+        if self._held_until is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LONGEST_HOLD):
+                    await self._held_until.wait()
+            self._held_until = None
 
 
 async def main() -> None:
@@ -155,7 +175,9 @@ async def main() -> None:
     port, path, seed = sys.argv[1:]
     server = Server(Recorder(Path(path)), Random(seed))
     listening = await asyncio.start_server(server.serve, "127.0.0.1", int(port), limit=1 << 20, backlog=256)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, server.slow_down)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, server.hold)
+    loop.add_signal_handler(signal.SIGUSR2, server.release)
     await listening.serve_forever()
 
 

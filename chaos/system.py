@@ -4,9 +4,8 @@ import asyncio
 import os
 import signal
 import socket
-import sqlite3
 import sys
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -20,7 +19,6 @@ from mailer.client import connect
 from mailer.v1 import scheduler_pb2_grpc, sender_pb2_grpc
 
 NAMES = ("smtp", "sender", "companion", "scheduler")
-LOCK_SECONDS = 0.05
 
 
 @dataclass(slots=True)
@@ -64,20 +62,20 @@ class System:
         """Return both senders as one target: calls go to whoever lives."""
         return f"ipv4:127.0.0.1:{self.ports['sender']},127.0.0.1:{self.ports['companion']}"
 
-    def is_writable(self) -> bool:
-        """Say whether nobody is in the middle of a transaction, or only for a moment."""
-        with closing(sqlite3.connect(self.directory / "mailer.db", timeout=LOCK_SECONDS)) as connection:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                return False
-            connection.rollback()
-            return True
+    @property
+    def database_file(self) -> Path:
+        """Return the database of all services."""
+        return self.directory / "mailer.db"
 
-    def slow_server_down(self) -> None:
-        """Make the SMTP server slow for a moment."""
+    def hold_dots(self) -> None:
+        """Let the SMTP server answer none of the dots that wait now, until they are released."""
         assert self._server is not None
         self._server.send_signal(signal.SIGUSR1)
+
+    def release_dots(self) -> None:
+        """Let it answer them."""
+        assert self._server is not None
+        self._server.send_signal(signal.SIGUSR2)
 
     def connect_sender(self, name: str = "") -> "sender_pb2_grpc.SenderAsyncStub":
         """Return a client of the sender with that name, or of whichever lives."""

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from chaos.plan import Life, plan
+from services.sender.failpoints import Window
 
 ROOT = Path(__file__).parents[2]
+ACCEPTED_AND_NOT_BOOKED = Window.BETWEEN_REPLY_AND_COMMIT
 KEYS = [
     "policy",
     "kills",
@@ -74,7 +76,7 @@ def seed_where(condition: Callable[[list[Life]], bool], *, kills: int) -> str:
 @pytest.mark.parametrize(
     ("mutant", "seed"),
     [
-        ("intent", seed_where(lambda lives: not any(life.has_companion for life in lives), kills=4)),
+        ("intent", seed_where(lambda lives: any(life.window is ACCEPTED_AND_NOT_BOOKED for life in lives), kills=4)),
         ("token", seed_where(lambda lives: lives[1].freezes_companion, kills=4)),
     ],
 )
@@ -82,6 +84,6 @@ async def test_a_sender_that_breaks_a_rule_is_caught(tmp_path: Path, mutant: str
     status, figures, output = await chaos(
         tmp_path, "--kills", "4", "--policy", "at_most_once", "--seed", seed, "--mutant", mutant
     )
-    assert status == 1
+    assert status == 1, output
     assert "BROKEN" in output
     assert figures["duplicates"] > 0
