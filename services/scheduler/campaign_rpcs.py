@@ -91,7 +91,7 @@ class CampaignRpcs:
     async def ListCampaigns(
         self, request: scheduler_pb2.ListCampaignsRequest, context: Context
     ) -> scheduler_pb2.ListCampaignsResponse:
-        """List campaigns, newest first; progress is as last heard."""
+        """List campaigns, newest first; progress is as last heard, of held runs as the sender says."""
         violations = Violations()
         states = read_states(request.states, violations)
         page = read_page(
@@ -105,6 +105,7 @@ class CampaignRpcs:
         after = after_instant(page, violations)
         violations.raise_if_any()
         shown, token = await self._database.read(_list, states, page, after)
+        await self._views.correct_held(one.latest_run for one in shown)
         return scheduler_pb2.ListCampaignsResponse(campaigns=shown, next_page_token=token)
 
     async def UpdateCampaign(
@@ -149,7 +150,9 @@ class CampaignRpcs:
         violations.raise_if_any()
         rows = await self._database.read(_read_runs, request.campaign_id, after, page.limit)
         shown, token = page.cut(rows, lambda run: instant_key(run.slot_time, run.run_id))
-        return scheduler_pb2.ListRunsResponse(runs=map(to_run, shown), next_page_token=token)
+        listed = [to_run(run) for run in shown]
+        await self._views.correct_held(listed)
+        return scheduler_pb2.ListRunsResponse(runs=listed, next_page_token=token)
 
     def _update(
         self, connection: Connection, given: scheduler_pb2.Campaign, paths: frozenset[str]

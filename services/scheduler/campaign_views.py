@@ -1,5 +1,7 @@
 """Campaigns as they are shown: with their latest run and how its deliveries stand at this moment."""
 
+import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -44,6 +46,17 @@ class CampaignViews:
         known = view.run is not None and view.run.is_known_better_by_the_sender
         counts = self._progress.last_heard(view.run.run_id) if view.run is not None and known else None
         return to_campaign(view.campaign, view.run, view.required_variables, counts)
+
+    async def correct_held(self, shown: Iterable[scheduler_pb2.CampaignRun]) -> None:
+        """Let held runs show how their deliveries stand at the sender: the snapshot they came from knows less.
+
+        Nobody follows a held run, so nothing else brings their counts up to date.
+        """
+        held = [run for run in shown if run.state == scheduler_pb2.CampaignRun.STATE_HELD]
+        heard = await asyncio.gather(*(self._progress.counts(run.run_id) for run in held))
+        for run, counts in zip(held, heard, strict=True):
+            if counts is not None:
+                run.counts.CopyFrom(counts)
 
 
 def read_view(connection: Connection, campaign_id: str) -> View:

@@ -76,6 +76,10 @@ async def test_whoever_decides_about_a_held_run_sees_what_was_sent_since_the_sna
     sender.deliver()  # the snapshot knew nothing of it, the sender's books were carried over
     campaign = await becomes(scheduler.stub, campaign_id, lambda one: one.latest_run.counts.sent_count == 35)
     assert campaign.latest_run.counts.pending_count == 0
+    listed = await scheduler.stub.ListCampaigns(scheduler_pb2.ListCampaignsRequest(), timeout=20)
+    listed_runs = await scheduler.stub.ListRuns(scheduler_pb2.ListRunsRequest(campaign_id=campaign_id), timeout=20)
+    assert [one.latest_run.counts.sent_count for one in listed.campaigns] == [35]
+    assert [one.counts.sent_count for one in listed_runs.runs] == [35]
 
 
 async def test_a_hand_over_in_progress_belongs_to_the_old_life_and_stops(
