@@ -94,7 +94,9 @@ class CommonSettings(BaseSettings):
     metrics_host: str = Field("127.0.0.1", description="The address of /metrics.")
     metrics_port: int = Field(0, ge=0, le=65535, description="The port of /metrics; 0 turns it off.")
     drain: Span = Field(timedelta(seconds=20), description="How long running calls may take to end at a stop.")
-    max_concurrent_calls: int = Field(512, ge=1, description="Calls beyond it answer RESOURCE_EXHAUSTED.")
+    max_concurrent_calls: int = Field(
+        512, ge=1, description="Calls beyond it, and streams beyond it, answer RESOURCE_EXHAUSTED."
+    )
     event_loop: Literal["auto", "asyncio", "uvloop"] = Field("auto", description="auto: uvloop where installed.")
     sealing_key_file: Path = Field(
         default_factory=lambda known: Path(known.get("data_dir", "data")) / "sealing.key",

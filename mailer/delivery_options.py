@@ -14,6 +14,7 @@ LONGEST_DELAY = timedelta(days=7)
 MOST_DELAYS = 50
 MOST_QUICK_ATTEMPTS = 10
 MOST_ACCOUNTS = 1000
+MOST_RETRY_ON = 100
 
 _RETRY_ON = re.compile(r"[45]\d\d|[45]xx|[45]\.\d{1,3}\.\d{1,3}")
 
@@ -44,7 +45,9 @@ def check_retry_policy(message: sender_pb2.RetryPolicy, violations: Violations, 
             violations.add(f"{field}.delays[{index}]", "use between 1 second and 7 days (604800s)")
     if message.quick_attempt_count > MOST_QUICK_ATTEMPTS:
         violations.add(f"{field}.quick_attempt_count", f"use 1 to {MOST_QUICK_ATTEMPTS}, or 0 for the default of 3")
-    for index, code in enumerate(message.retry_on):
+    if len(message.retry_on) > MOST_RETRY_ON:
+        violations.add(f"{field}.retry_on", f"use at most {MOST_RETRY_ON}; a class such as 5xx stands for many")
+    for index, code in enumerate(message.retry_on[:MOST_RETRY_ON]):
         if not _RETRY_ON.fullmatch(code):
             violations.add(
                 f"{field}.retry_on[{index}]",

@@ -7,6 +7,7 @@ and name the cure; reasons (UPPER_SNAKE_CASE) are for programs and never change.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from urllib.parse import quote
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -16,6 +17,16 @@ from google.rpc import error_details_pb2, status_pb2
 from mailer.wire import to_duration
 
 DOMAIN = "mailer.v1"
+
+# An error travels in the trailers, and clients refuse trailers of more than 8 KiB: then they see none of it. The status
+# is sent in base64, and its message a second time beside it.
+MOST_DETAIL_BYTES = 4000
+_MOST_MESSAGE_BYTES = 800  # as percent-encoded on the wire
+_MOST_METADATA_BYTES = 800
+_MOST_VALUE_BYTES = 300
+_MOST_FIELD_BYTES = 200
+_MOST_DESCRIPTION_BYTES = 400
+_SENT_AS_IT_IS = "".join(map(chr, range(0x20, 0x7F)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +59,13 @@ class MailerError(Exception):
         return ()
 
     def to_status(self) -> status_pb2.Status:
-        """Return the error as it travels."""
-        info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata)
-        status = status_pb2.Status(code=self.code.value[0], message=self.message)
+        """Return the error as it travels: short enough for the trailers, saying so where something was left out."""
+        info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN)
+        for name, value in self.metadata.items():
+            shown = _cut(value, _MOST_VALUE_BYTES)
+            if info.ByteSize() + len(name) + len(shown.encode()) <= _MOST_METADATA_BYTES:
+                info.metadata[name] = shown
+        status = status_pb2.Status(code=self.code.value[0], message=_cut(self.message, _MOST_MESSAGE_BYTES))
         for detail in (info, *self.details()):
             packed = Any()
             packed.Pack(detail)
@@ -69,12 +84,19 @@ class InvalidArgument(MailerError):
         super().__init__(grpc.StatusCode.INVALID_ARGUMENT, reason, message or _sentence(self.violations))
 
     def details(self) -> Iterable[Message]:
-        """Return BadRequest with all violations."""
-        found = [
-            error_details_pb2.BadRequest.FieldViolation(field=wrong.field, description=wrong.description)
-            for wrong in self.violations
-        ]
-        return (error_details_pb2.BadRequest(field_violations=found),)
+        """Return BadRequest with all violations, or with as many as fit and how many there are beside them."""
+        found = error_details_pb2.BadRequest()
+        size = 0
+        for index, wrong in enumerate(self.violations):
+            one = error_details_pb2.BadRequest.FieldViolation(
+                field=_cut(wrong.field, _MOST_FIELD_BYTES), description=_cut(wrong.description, _MOST_DESCRIPTION_BYTES)
+            )
+            size += one.ByteSize()
+            if size > MOST_DETAIL_BYTES - _MOST_METADATA_BYTES:
+                found.field_violations.add(field="…", description=f"and {len(self.violations) - index} more")
+                break
+            found.field_violations.append(one)
+        return (found,)
 
 
 class NotFound(MailerError):
@@ -164,6 +186,18 @@ class CannotStart(Exception):
         """Keep the lines to print."""
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    """Return the text, or as much of its beginning as fits, with dots."""
+    if len(quote(text, safe=_SENT_AS_IT_IS)) <= most_bytes:
+        return text
+    encoded = ""
+    for index, character in enumerate(text):
+        encoded += quote(character, safe=_SENT_AS_IT_IS)
+        if len(encoded) > most_bytes - len(quote("…")):
+            return f"{text[:index]}…"
+    return text
 
 
 def _sentence(violations: tuple[FieldViolation, ...]) -> str:

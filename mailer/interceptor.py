@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from typing import Any, TypeAlias
 
 import grpc
@@ -18,7 +19,7 @@ from grpc.aio import AbortError, ServerInterceptor, ServicerContext
 from grpc_status import rpc_status
 
 from mailer.database.errors import unavailable
-from mailer.errors import MailerError, Unavailable
+from mailer.errors import MailerError, ResourceExhausted, Unavailable
 from mailer.log import get_logger
 from mailer.metrics import RpcMetrics
 from mailer.validation import parse
@@ -31,13 +32,15 @@ Context: TypeAlias = "ServicerContext[Any, Any]"
 
 # Part of the server, not of the business: never waited for at a stop, never refused because of one.
 _HOUSEKEEPING = ("/grpc.health.", "/grpc.reflection.")
+_COME_AGAIN = timedelta(seconds=1)
 
 
 class Calls:
     """The calls at work: a stop waits for those that owe one answer, and ends streams of answers."""
 
-    def __init__(self) -> None:
-        """Start with none."""
+    def __init__(self, *, most: int) -> None:
+        """Start with none; there may be `most` that owe one answer, and as many streams beside them."""
+        self._most = most
         self.stopping = asyncio.Event()
         self._answering = 0
         self._idle = asyncio.Event()
@@ -48,6 +51,10 @@ class Calls:
     def answering(self) -> int:
         """Return how many calls owe their one answer."""
         return self._answering
+
+    def are_too_many(self, *, stream: bool) -> bool:
+        """Say whether there are more of a kind than there may be."""
+        return (len(self._streams) if stream else self._answering) > self._most
 
     def begin(self, *, stream: bool) -> None:
         """Count the call of the current task."""
@@ -119,6 +126,12 @@ class Outermost(ServerInterceptor):
         try:
             if self._calls.stopping.is_set():
                 raise Unavailable("The server is stopping; nothing was done.", reason="STOPPING")
+            if self._calls.are_too_many(stream=stream):
+                raise ResourceExhausted(
+                    f"Too many {'streams are open' if stream else 'calls are at work'}: nothing was done, try again.",
+                    reason="TOO_MANY_CALLS",
+                    retry_after=_COME_AGAIN,
+                )
             return await call()
         except AbortError:
             code = _code_of(context)

@@ -4,9 +4,11 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from google.protobuf.message import Message
 
 from mailer.validation import Violations
 
@@ -14,7 +16,11 @@ DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
 
 Row = TypeVar("Row")
-Key = tuple[str | int | None, ...]
+M = TypeVar("M", bound=Message)
+Key = tuple[Any, ...]
+
+MOST_BYTES = 3 * 1024 * 1024
+"""What the rows of a page may weigh together: leaves room below the 4 MiB that clients accept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,23 @@ class Page:
             return shown, ""
         return shown, _encode(key(shown[-1]), self.scope)
 
+    def fill(self, rows: Iterable[Row], key: Callable[[Row], Key], message: Callable[[Row], M]) -> tuple[list[M], str]:
+        """Return the messages of the rows to show, as many as fit into an answer, and the token of the next page.
+
+        Rows are taken one by one, so that a lazy source reads no more than what is shown.
+        """
+        shown: list[M] = []
+        size = 0
+        last: Row | None = None
+        for row in rows:
+            one = message(row)
+            size += one.ByteSize()
+            if last is not None and (len(shown) == self.size or size > MOST_BYTES):
+                return shown, _encode(key(last), self.scope)
+            shown.append(one)
+            last = row
+        return shown, ""
+
 
 def read_page(
     page_size: int,
@@ -49,12 +72,12 @@ def read_page(
     *,
     method: str,
     filters: Sequence[Any] = (),
-    key_length: int = 1,
+    key: tuple[type[str] | type[int], ...] = (str,),
 ) -> Page:
     """Return the page asked for.
 
     `filters` are the values that choose the rows: a token is refused where they differ from those it was
-    made for. `key_length` is the length of the sort key. 0 rows mean 50; more than 1000 are cut to 1000.
+    made for. `key` are the types of the sort key's parts. 0 rows mean 50; more than 1000 are cut to 1000.
     """
     scope = _scope(method, filters)
     if page_size < 0:
@@ -62,7 +85,7 @@ def read_page(
     size = min(page_size, MAX_PAGE_SIZE) if page_size > 0 else DEFAULT_PAGE_SIZE
     after = None
     if page_token:
-        after = _decode(page_token, scope, key_length)
+        after = _decode(page_token, scope, key)
         if after is None:
             violations.add(
                 "page_token",
@@ -81,16 +104,18 @@ def _encode(key: Key, scope: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
 
-def _decode(token: str, scope: str, key_length: int) -> Key | None:
+def _decode(token: str, scope: str, key: tuple[type[str] | type[int], ...]) -> Key | None:
     try:
         parts = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except (binascii.Error, ValueError, RecursionError):
         return None
-    if not isinstance(parts, list) or len(parts) != key_length + 1 or parts[0] != scope:
+    if not isinstance(parts, list) or [type(part) for part in parts] != [str, *key] or parts[0] != scope:
         return None
-    if not all(part is None or type(part) in (str, int) for part in parts):
-        return None
-    # Databases keep 64 bits: a forged larger number would become an error of the driver.
-    if any(isinstance(part, int) and not -(2**63) <= part < 2**63 for part in parts):
-        return None
-    return tuple(parts[1:])
+    return tuple(parts[1:]) if all(_is_storable(part) for part in parts) else None
+
+
+def _is_storable(part: str | int) -> bool:
+    """Say whether databases take it: a forged token must not become an error of the driver."""
+    if isinstance(part, int):
+        return -(2**63) <= part < 2**63
+    return "\0" not in part and not any("\ud800" <= character <= "\udfff" for character in part)

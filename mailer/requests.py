@@ -2,6 +2,7 @@
 
 import re
 
+from mailer.message.characters import CONTROLS
 from mailer.validation import Violations, check_request_id
 
 MOST_REASON_CHARACTERS = 500
@@ -35,6 +36,8 @@ def check_new_request_id(value: str, violations: Violations) -> None:
 
 
 def check_reason(value: str, violations: Violations, *, field: str = "reason") -> None:
-    """Note a reason that is too long to be kept."""
+    """Note a reason that is too long to be kept, or that would break the line of whoever prints it."""
+    if CONTROLS.search(value):
+        violations.add(field, "has control characters: write it in one line")
     if len(value) > MOST_REASON_CHARACTERS:
         violations.add(field, f"has {len(value)} characters: use at most {MOST_REASON_CHARACTERS}")

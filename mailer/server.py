@@ -36,6 +36,7 @@ _OPTIONS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 5),
 )
+_UNCOUNTED_FACTOR = 4
 # How long streams may take to end by themselves once `stopping` is set.
 _STREAM_SECONDS = 0.2
 
@@ -65,7 +66,7 @@ class GrpcServer:
         self._tls = tls
         self._drain_seconds = drain_seconds
         self._port_setting = port_setting
-        self._calls = Calls()
+        self._calls = Calls(most=max_concurrent_calls)
         self._names = [service.full_name for service in services]
         self._conditions: dict[str, bool] = {}
         self._stop_wanted = asyncio.Event()
@@ -75,7 +76,8 @@ class GrpcServer:
         self.grpc = grpc.aio.server(
             interceptors=(Outermost(self._calls, RpcMetrics(registry)), *interceptors),
             options=_OPTIONS,
-            maximum_concurrent_rpcs=max_concurrent_calls,
+            # Answers without a word of why, and to health checks, too: only for what the interceptor never gets to see.
+            maximum_concurrent_rpcs=_UNCOUNTED_FACTOR * max_concurrent_calls,
         )
         self._health = health_aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)

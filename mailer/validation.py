@@ -1,7 +1,7 @@
 """Checks that every request goes through: all that is wrong is collected and answered at once."""
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TypeVar
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -19,9 +19,9 @@ _NAMED_AT_MOST = 20
 class Violations:
     """Collects wrong fields, so that the caller hears of all of them and not only of the first."""
 
-    def __init__(self) -> None:
-        """Start with none."""
-        self._found: list[FieldViolation] = []
+    def __init__(self, found: Iterable[FieldViolation] = ()) -> None:
+        """Start with what was found before."""
+        self._found = list(found)
 
     def add(self, field: str, description: str) -> None:
         """Note a wrong field (path as in the request) and its cure."""

@@ -72,7 +72,7 @@ class BackupServicer(backup_pb2_grpc.BackupServicer):
             violations,
             method="Backup.List",
             filters=sorted(state.value for state in states),
-            key_length=2,
+            key=(int, str),
         )
         violations.raise_if_any()
         snapshots = await self._keeper.snapshots()

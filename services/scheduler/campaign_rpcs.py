@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from mailer.clock import Clock
 from mailer.database import Database
 from mailer.delivery_options import check_options
+from mailer.errors import FieldViolation
 from mailer.idempotency import request_key, run_once
 from mailer.interceptor import Context
 from mailer.pagination import Key, Page, read_page
@@ -21,7 +22,7 @@ from services.scheduler.campaign_states import Action, CampaignState
 from services.scheduler.campaign_views import CampaignViews, View, stored_view, view_of
 from services.scheduler.campaigns import Campaign
 from services.scheduler.content import check_content
-from services.scheduler.pages import after_instant, fill, instant_key
+from services.scheduler.pages import after_instant, instant_key
 from services.scheduler.requests import check_name, refuse_output_only
 from services.scheduler.tables import requests
 
@@ -100,7 +101,7 @@ class CampaignRpcs:
             violations,
             method="ListCampaigns",
             filters=sorted(states),
-            key_length=2,
+            key=(int, str),
         )
         after = after_instant(page, violations)
         violations.raise_if_any()
@@ -114,11 +115,14 @@ class CampaignRpcs:
         """Change what the mask names, while nothing of the campaign is under way."""
         violations = Violations()
         check_id(request.campaign.campaign_id, violations, field="campaign.campaign_id")
+        has_id = not violations
         paths = updated_paths(request.update_mask, violations, updatable=_UPDATABLE, output_only=_OUTPUT_ONLY)
         if {"template_id", "content"} <= paths:
             violations.add("update_mask", "name template_id or content, a campaign has only one of them")
-        violations.raise_if_any()
-        changed = await self._database.write(self._update, request.campaign, paths)
+            paths -= {"template_id", "content"}
+        if not has_id:
+            violations.raise_if_any()
+        changed = await self._database.write(self._update, request.campaign, paths, tuple(violations))
         return scheduler_pb2.UpdateCampaignResponse(campaign=changed)
 
     async def DeleteCampaign(
@@ -144,7 +148,7 @@ class CampaignRpcs:
             violations,
             method="ListRuns",
             filters=[request.campaign_id],
-            key_length=2,
+            key=(int, str),
         )
         after = after_instant(page, violations)
         violations.raise_if_any()
@@ -155,10 +159,15 @@ class CampaignRpcs:
         return scheduler_pb2.ListRunsResponse(runs=listed, next_page_token=token)
 
     def _update(
-        self, connection: Connection, given: scheduler_pb2.Campaign, paths: frozenset[str]
+        self,
+        connection: Connection,
+        given: scheduler_pb2.Campaign,
+        paths: frozenset[str],
+        found: tuple[FieldViolation, ...],
     ) -> scheduler_pb2.Campaign:
+        """Store what the paths name, unless something is wrong with it or was `found` to be wrong before."""
         stored = campaigns.allowed(connection, given.campaign_id, Action.CHANGE)
-        violations = Violations()
+        violations = Violations(found)
         changed = _changed(stored, given, paths, violations)
         violations.raise_if_any()
         _check_template(connection, changed)
@@ -200,7 +209,7 @@ def _list(
     after: tuple[datetime, str] | None,
 ) -> tuple[list[scheduler_pb2.Campaign], str]:
     found = campaigns.page(connection, states, after, page.limit)
-    return fill(page, (view_of(connection, one) for one in found), _key_of_view, _to_listed)
+    return page.fill((view_of(connection, one) for one in found), _key_of_view, _to_listed)
 
 
 def _read_runs(

@@ -16,7 +16,6 @@ from mailer.v1 import scheduler_pb2, sender_pb2
 from mailer.validation import Violations
 from services.scheduler import campaigns, recipients
 from services.scheduler.campaign_states import Action
-from services.scheduler.pages import fill
 from services.scheduler.recipients import Added, NewRecipient, Recipient
 
 MOST_PER_MESSAGE = 1000
@@ -58,14 +57,12 @@ class RecipientRpcs:
             violations,
             method="ListRecipients",
             filters=[request.campaign_id],
+            key=(int,),
         )
-        position = page.after[0] if page.after is not None else 0
-        if not isinstance(position, int):
-            violations.add("page_token", "pass next_page_token of the page before, or nothing")
         violations.raise_if_any()
-        assert isinstance(position, int)
+        position = page.after[0] if page.after is not None else 0
         rows = await self._database.read(_read, request.campaign_id, position, page.limit)
-        shown, token = fill(page, rows, lambda row: (row.position,), to_recipient)
+        shown, token = page.fill(rows, lambda row: (row.position,), to_recipient)
         return scheduler_pb2.ListRecipientsResponse(recipients=shown, next_page_token=token)
 
 

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from mailer.clock import Clock
 from mailer.database import Database
+from mailer.errors import FieldViolation
 from mailer.idempotency import request_key, run_once
 from mailer.interceptor import Context
 from mailer.pagination import Page, read_page
@@ -17,7 +18,6 @@ from mailer.wire import to_timestamp
 from services.scheduler import templates
 from services.scheduler.campaign_message import leave_out_files
 from services.scheduler.content import check_content, content_paths, merge
-from services.scheduler.pages import after_text, fill
 from services.scheduler.requests import check_name, refuse_output_only
 from services.scheduler.tables import requests
 from services.scheduler.templates import Template
@@ -82,10 +82,9 @@ class TemplateRpcs:
     ) -> scheduler_pb2.ListTemplatesResponse:
         """List templates by name, without what is in their attachments."""
         violations = Violations()
-        page = read_page(request.page_size, request.page_token, violations, method="ListTemplates", key_length=2)
-        after = after_text(page, violations)
+        page = read_page(request.page_size, request.page_token, violations, method="ListTemplates", key=(str, str))
         violations.raise_if_any()
-        shown, token = await self._database.read(_list, page, after)
+        shown, token = await self._database.read(_list, page)
         return scheduler_pb2.ListTemplatesResponse(templates=shown, next_page_token=token)
 
     async def UpdateTemplate(
@@ -94,6 +93,7 @@ class TemplateRpcs:
         """Change what the mask names; runs that have begun keep their content."""
         violations = Violations()
         check_id(request.template.template_id, violations, field="template.template_id")
+        has_id = not violations
         paths = updated_paths(
             request.update_mask,
             violations,
@@ -102,8 +102,9 @@ class TemplateRpcs:
         )
         if "name" in paths:
             check_name(request.template.name, violations, field="template.name", most=MOST_NAME_CHARACTERS)
-        violations.raise_if_any()
-        changed = await self._database.write(self._update, request.template, paths)
+        if not has_id:
+            violations.raise_if_any()
+        changed = await self._database.write(self._update, request.template, paths, tuple(violations))
         return scheduler_pb2.UpdateTemplateResponse(template=to_template(changed))
 
     async def DeleteTemplate(
@@ -114,16 +115,24 @@ class TemplateRpcs:
         await self._database.write(templates.remove, template_id)
         return scheduler_pb2.DeleteTemplateResponse()
 
-    def _update(self, connection: Connection, given: scheduler_pb2.Template, paths: frozenset[str]) -> Template:
+    def _update(
+        self,
+        connection: Connection,
+        given: scheduler_pb2.Template,
+        paths: frozenset[str],
+        found: tuple[FieldViolation, ...],
+    ) -> Template:
+        """Store what the paths name, unless something is wrong with it or was `found` to be wrong before."""
         stored = templates.existing(connection, given.template_id)
+        violations = Violations(found)
+        content = None
+        if paths - {"name"}:
+            content = check_content(merge(stored.content, given.content, paths), violations, field="template.content")
+        violations.raise_if_any()
         changed = replace(stored, update_time=self._clock.now())
         if "name" in paths:
             changed = replace(changed, name=given.name)
-        if paths - {"name"}:
-            violations = Violations()
-            content = check_content(merge(stored.content, given.content, paths), violations, field="template.content")
-            violations.raise_if_any()
-            assert content is not None
+        if content is not None:
             changed = replace(changed, content=content.serialized, required_variables=content.required_variables)
         templates.replace(connection, changed)
         return changed
@@ -141,11 +150,10 @@ def to_template(template: Template) -> scheduler_pb2.Template:
     )
 
 
-def _list(
-    connection: Connection, page: Page, after: tuple[str, str] | None
-) -> tuple[list[scheduler_pb2.Template], str]:
+def _list(connection: Connection, page: Page) -> tuple[list[scheduler_pb2.Template], str]:
+    after = None if page.after is None else (page.after[0], page.after[1])
     rows = templates.page(connection, after, page.limit)
-    return fill(page, rows, lambda row: (row.name, row.template_id), _to_listed)
+    return page.fill(rows, lambda row: (row.name, row.template_id), _to_listed)
 
 
 def _to_listed(template: Template) -> scheduler_pb2.Template:

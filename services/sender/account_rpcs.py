@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from mailer.clock import Clock
 from mailer.database import Database
-from mailer.errors import Aborted, FailedPrecondition
+from mailer.errors import Aborted, FailedPrecondition, FieldViolation
 from mailer.idempotency import RequestKey, request_key, run_once
 from mailer.interceptor import Context
 from mailer.pagination import read_page
@@ -95,9 +95,9 @@ class AccountRpcs:
     ) -> sender_pb2.ListAccountsResponse:
         """Return a page of accounts."""
         violations = Violations()
-        page = read_page(request.page_size, request.page_token, violations, method="ListAccounts", key_length=2)
+        page = read_page(request.page_size, request.page_token, violations, method="ListAccounts", key=(str, str))
         violations.raise_if_any()
-        after = None if page.after is None else (str(page.after[0]), str(page.after[1]))
+        after = None if page.after is None else (page.after[0], page.after[1])
         await self._roster.flush()
         now = self._clock.now()
 
@@ -107,11 +107,12 @@ class AccountRpcs:
             return found, account_usage.day_counts(connection, ids, now=now)
 
         found, counts = await self._database.read(read)
-        shown, token = page.cut(found, lambda account: (account.name, account.account_id))
-        return sender_pb2.ListAccountsResponse(
-            accounts=[self._message(account, counts.get(account.account_id, 0)) for account in shown],
-            next_page_token=token,
+        shown, token = page.fill(
+            found,
+            lambda account: (account.name, account.account_id),
+            lambda account: self._message(account, counts.get(account.account_id, 0)),
         )
+        return sender_pb2.ListAccountsResponse(accounts=shown, next_page_token=token)
 
     async def UpdateAccount(
         self, request: sender_pb2.UpdateAccountRequest, context: Context
@@ -120,12 +121,14 @@ class AccountRpcs:
         violations = Violations()
         account_id = request.account.account_id
         check_id(account_id, violations, field="account.account_id")
+        has_id = not violations
         paths = updated_paths(request.update_mask, violations, updatable=UPDATABLE, output_only=OUTPUT_ONLY)
-        violations.raise_if_any()
+        if not has_id:
+            violations.raise_if_any()
         # A circuit that changes at this moment raises the version too; the change of a person just comes after it.
         for attempts_left in reversed(range(_UPDATE_ATTEMPTS)):
             try:
-                await self._update_once(account_id, request.account, paths)
+                await self._update_once(request.account, paths, tuple(violations))
                 break
             except Aborted:
                 if not attempts_left:
@@ -193,10 +196,14 @@ class AccountRpcs:
         self._roster.forget_failures(account_id)
         return sender_pb2.ResetCircuitResponse(account=await self._shown(account_id))
 
-    async def _update_once(self, account_id: str, wanted: sender_pb2.Account, paths: frozenset[str]) -> None:
+    async def _update_once(
+        self, wanted: sender_pb2.Account, paths: frozenset[str], found: tuple[FieldViolation, ...]
+    ) -> None:
+        """Store what the paths name, unless something is wrong with it or was `found` to be wrong before."""
+        account_id = wanted.account_id
         stored = await self._database.read(account_store.get, account_id)
         message = merged(stored, wanted, paths)
-        violations = Violations()
+        violations = Violations(found)
         check_account(message, violations)
         credential = stored.credential
         if changes_password(paths):

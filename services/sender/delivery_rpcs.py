@@ -11,7 +11,7 @@ from mailer.database import Database
 from mailer.errors import FailedPrecondition, NotFound
 from mailer.idempotency import request_key, run_once
 from mailer.interceptor import Context
-from mailer.message.address import mailbox_key
+from mailer.message.address import check_address, mailbox_key
 from mailer.pagination import Page, read_page
 from mailer.requests import check_id, check_new_request_id
 from mailer.v1 import sender_pb2
@@ -61,6 +61,9 @@ class DeliveryRpcs:
         violations = Violations()
         check_id(request.run_id, violations, field="run_id", required=False)
         check_id(request.campaign_id, violations, field="campaign_id", required=False)
+        problem = check_address(request.address) if request.address else None
+        if problem:
+            violations.add("address", problem)
         for index, state in enumerate(request.states):
             if state not in _STATES_BY_NUMBER:
                 violations.add(f"states[{index}]", f"use one of {', '.join(sorted(_STATE_NAMES))}")
@@ -70,13 +73,13 @@ class DeliveryRpcs:
             violations,
             method="ListDeliveries",
             filters=(request.run_id, request.campaign_id, sorted(request.states), request.address),
+            key=(int,),
         )
         violations.raise_if_any()
         rows = await self._database.read(_list, request, page)
-        shown, token = page.cut(rows, lambda row: (row.id,))
-        return sender_pb2.ListDeliveriesResponse(
-            deliveries=[await self._present(row) for row in shown], next_page_token=token
-        )
+        found = [(row.id, await self._present(row)) for row in rows]
+        shown, token = page.fill(found, lambda one: (one[0],), lambda one: one[1])
+        return sender_pb2.ListDeliveriesResponse(deliveries=shown, next_page_token=token)
 
     async def GetDelivery(
         self, request: sender_pb2.GetDeliveryRequest, context: Context

@@ -112,15 +112,11 @@ class SuppressionRpcs:
         violations = Violations()
         page = read_page(request.page_size, request.page_token, violations, method="ListSuppressions")
         violations.raise_if_any()
-        after = None if page.after is None else str(page.after[0])
+        after = None if page.after is None else page.after[0]
         found = await self._database.read(list_page, after=after, limit=page.limit)
-        shown, token = page.cut(found, lambda one: (one.address,))
-        return sender_pb2.ListSuppressionsResponse(
-            suppressions=[
-                sender_pb2.Suppression(
-                    address=one.address, reason=one.reason, create_time=to_timestamp(one.create_time)
-                )
-                for one in shown
-            ],
-            next_page_token=token,
-        )
+        shown, token = page.fill(found, lambda one: (one.address,), _message)
+        return sender_pb2.ListSuppressionsResponse(suppressions=shown, next_page_token=token)
+
+
+def _message(one: Suppression) -> sender_pb2.Suppression:
+    return sender_pb2.Suppression(address=one.address, reason=one.reason, create_time=to_timestamp(one.create_time))

@@ -209,6 +209,51 @@ async def test_an_error_of_ours_travels_whole(kind: str, caller: Caller, echo: E
     assert readable(caught.value) == "a: is bad; b: is worse"
 
 
+@pytest.mark.parametrize("piece", ["x", "ü", "✉", " "])
+async def test_an_error_with_very_much_to_say_still_arrives(piece: str, caller: Caller, echo: Echo) -> None:
+    wrong = [FieldViolation(f"f[{index}]{piece * 5000}", piece * 5000) for index in range(1000)]
+    echo.behave = raising(errors.InvalidArgument(wrong))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await caller.unary()
+    details = details_of(caught.value)
+    assert (details.code, details.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS")
+    *shown, rest = details.violations
+    assert all(one.field.startswith(f"f[{index}]") for index, one in enumerate(shown))
+    assert rest == FieldViolation("…", f"and {1000 - len(shown)} more")
+
+
+async def test_an_error_with_large_metadata_still_arrives(caller: Caller, echo: Echo) -> None:
+    echo.behave = raising(
+        errors.NotFound("✉" * 10_000, metadata={f"name_{index}": "✉" * 10_000 for index in range(100)})
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await caller.unary()
+    details = details_of(caught.value)
+    assert (details.code, details.reason) == (grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
+    assert details.metadata["name_0"].endswith("✉…")
+
+
+async def test_calls_beyond_the_limit_hear_when_to_come_again_and_health_checks_are_no_such_calls(echo: Echo) -> None:
+    server = new_server(echo, max_concurrent_calls=1)
+    await server.start()
+    echo.behave = asyncio.Event().wait
+    async with connect(f"127.0.0.1:{server.port}") as channel:
+        caller = Caller(channel)
+        running = asyncio.create_task(caller.unary())
+        watch = caller.watch()
+        await echo.entered.wait()
+        await watch.read()
+        for kind in ("unary", "watch"):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await caller.kind(kind)
+            details = details_of(caught.value)
+            assert (details.reason, details.retry_after) == ("TOO_MANY_CALLS", timedelta(seconds=1))
+        assert await health_of(server) == SERVING
+        running.cancel()
+        watch.cancel()
+    await server.stop()
+
+
 async def test_a_full_queue_says_when_to_come_again(caller: Caller, echo: Echo) -> None:
     echo.behave = raising(
         errors.ResourceExhausted("The queue is full.", reason="FULL", retry_after=timedelta(seconds=3))

@@ -157,6 +157,12 @@ async def test_a_mask_with_anything_else_is_refused(scheduler: Scheduler, paths:
         await update(scheduler, Campaign(campaign_id=campaign_id, content=content()), *paths)
 
 
+async def test_an_update_hears_of_a_wrong_mask_and_wrong_values_at_once(scheduler: Scheduler) -> None:
+    campaign_id = await create_campaign(scheduler.stub)
+    async with refused(grpc.StatusCode.INVALID_ARGUMENT, fields={"update_mask", "campaign.name"}):
+        await update(scheduler, Campaign(campaign_id=campaign_id), "state", "name")
+
+
 async def test_what_is_under_way_cannot_be_changed_or_deleted(scheduler: Scheduler, sender: FakeSender) -> None:
     sender.delivers = False
     campaign_id = await draft(scheduler.stub, 1)

@@ -15,7 +15,7 @@ ROWS = [(f"row-{number:02}", number) for number in range(7)]
 def walk(page_size: int) -> Iterator[list[tuple[str, int]]]:
     token = ""
     while True:
-        page = read_page(page_size, token, Violations(), method="List", filters=["PENDING"], key_length=2)
+        page = read_page(page_size, token, Violations(), method="List", filters=["PENDING"], key=(str, int))
         rows = [row for row in ROWS if page.after is None or row > page.after][: page.limit]
         shown, token = page.cut(rows, key=lambda row: row)
         yield list(shown)
@@ -43,13 +43,21 @@ def test_a_negative_size_is_refused() -> None:
 
 
 def token_for(method: str, filters: list[str]) -> str:
-    _, token = read_page(1, "", Violations(), method=method, filters=filters).cut([1, 2], key=lambda row: (row,))
+    _, token = read_page(1, "", Violations(), method=method, filters=filters, key=(int,)).cut(
+        [1, 2], lambda row: (row,)
+    )
     return token
 
 
-def refused(token: str, *, method: str = "List", filters: tuple[str, ...] = ("A",), key_length: int = 1) -> bool:
+def refused(
+    token: str,
+    *,
+    method: str = "List",
+    filters: tuple[str, ...] = ("A",),
+    key: tuple[type[str] | type[int], ...] = (int,),
+) -> bool:
     found = Violations()
-    page = read_page(1, token, found, method=method, filters=filters, key_length=key_length)
+    page = read_page(1, token, found, method=method, filters=filters, key=key)
     return bool(found) and page.after is None
 
 
@@ -58,14 +66,17 @@ def test_a_token_works_for_its_own_list_only() -> None:
     assert not refused(token)
     assert refused(token, filters=("B",))
     assert refused(token, method="ListOthers")
-    assert refused(token, key_length=2)
+    assert refused(token, key=(int, int))
+    assert refused(token, key=(str,))
 
 
-def test_a_forged_number_beyond_the_database_is_refused() -> None:
+@pytest.mark.parametrize("part", [2**63, -(2**63) - 1, None, True, "1", "\ud800", "a\0b", [1]])
+@pytest.mark.parametrize("kind", [int, str])
+def test_a_forged_key_that_no_database_takes_is_refused(part: object, kind: type[int] | type[str]) -> None:
     padded = token_for("List", ["A"])
     parts = json.loads(base64.urlsafe_b64decode(padded + "=" * (-len(padded) % 4)))
-    forged = base64.urlsafe_b64encode(json.dumps([parts[0], 2**63]).encode()).decode()
-    assert refused(forged)
+    forged = base64.urlsafe_b64encode(json.dumps([parts[0], part]).encode()).decode()
+    assert refused(forged, key=(kind,)) == (part != "1" or kind is int)
 
 
 @given(st.text(min_size=1))
