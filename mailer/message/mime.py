@@ -82,7 +82,7 @@ class MessageProgram:
         self._copies: dict[str, str] = {}
         for copy in (*cc, *bcc):
             self._copies.setdefault(copy.key, copy.address)
-        self._needs_smtputf8 = any(address.needs_smtputf8 for address in (sender, *reply_to, *cc, *bcc))
+        self.needs_smtputf8 = any(address.needs_smtputf8 for address in (sender, *reply_to, *cc, *bcc))
 
     def render(
         self, recipient: Address, variables: Mapping[str, object], *, message_id: str, date: datetime
@@ -111,7 +111,7 @@ class MessageProgram:
             self._envelope_from,
             self._envelope_to(recipient),
             data if data.endswith(b"\r\n") else data + b"\r\n",
-            self._needs_smtputf8 or recipient.needs_smtputf8,
+            self.needs_smtputf8 or recipient.needs_smtputf8,
         )
 
     def preview(self, recipient: Address, variables: Mapping[str, object]) -> Preview:

@@ -98,6 +98,7 @@ async def build(process: ServiceProcess[SenderSettings]) -> AsyncIterator[None]:
         worker_id=lambda: worker.worker_id,
         on_guard=decisions.take_back_refused,
         on_refused_content=decisions.pause_refused,
+        on_told=decisions.tell,
         on_attempt=metrics.attempt_ended,
     )
 

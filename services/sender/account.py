@@ -1,5 +1,6 @@
 """An account at an SMTP submission server: its settings, and what is stored about how it fares. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -66,6 +67,9 @@ class Account:
     circuit: CircuitRecord = _NEW_CIRCUIT
     held: bool = False
     hold_reason: str = ""
+    barred: Mapping[str, str] = field(
+        default_factory=dict
+    )  # From addresses (mailbox keys) that its server refuses, and what it said
     rest_until: datetime | None = None
     rest_reason: str = ""
     version: int = 1

@@ -8,6 +8,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from mailer.log import get_logger
+from mailer.message.address import mailbox_key
 from services.sender import account_store
 from services.sender.account import Account
 from services.sender.account_metrics import AccountMetrics
@@ -76,9 +77,14 @@ class AccountChanges:
         self._store(gate, partial(account_store.hold, account_id=account_id, reason=reason, now=now))
         self._log(gate, "account is held until a person releases it", reason=reason)
 
-    def bar(self, gate: Gate, from_address: str, reason: str) -> None:
-        """Use the account no more for this From address, as long as this process lives or until it is released."""
-        self._gates.bar(gate, from_address, reason)
+    def bar(self, gate: Gate, from_address: str, reason: str, now: datetime) -> None:
+        """Use the account no more for a From address until a person releases it."""
+        key = mailbox_key(from_address)
+        if key in gate.account.barred:
+            return
+        self._gates.change(gate, replace(gate.account, barred={**gate.account.barred, key: reason}))
+        account_id = gate.account.account_id
+        self._store(gate, partial(account_store.bar, account_id=account_id, from_key=key, reason=reason, now=now))
         self._log(gate, "account is used no more for a From address", reason=reason, sender=from_address)
 
     def _store(self, gate: Gate, change: Callable[[Connection], Account]) -> None:

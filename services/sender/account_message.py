@@ -69,6 +69,8 @@ def account_message(account: Account, *, gate: Gate | None, last_day_count: int,
     message.circuit.CopyFrom(_circuit(account.circuit, gate, now))
     message.held = account.held
     message.hold_reason = account.hold_reason
+    if account.barred and not account.held:
+        message.hold_reason = "; ".join(f"for {sender} only: {why}" for sender, why in account.barred.items())
     message.last_day_count = last_day_count
     rest_until, message.rest_reason = account.rests_until(now), account.rest_reason
     if rest_until is None:
@@ -78,8 +80,6 @@ def account_message(account: Account, *, gate: Gate | None, last_day_count: int,
         cap = gate.usage.reached(now)
         if cap is not None and (rest_until is None or cap.until > rest_until):
             rest_until, message.rest_reason = cap.until, cap.reason
-        if gate.barred and not account.held:
-            message.hold_reason = "; ".join(f"for {sender} only: {why}" for sender, why in gate.barred.items())
     if rest_until is not None:
         message.rest_until_time.CopyFrom(to_timestamp(rest_until))
     if account.create_time is not None:

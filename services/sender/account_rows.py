@@ -93,6 +93,7 @@ def account_of(row: RowMapping | Mapping[str, Any]) -> Account:
         ),
         held=row["held"],
         hold_reason=row["hold_reason"],
+        barred=json.loads(row["barred_addresses"]),
         rest_until=row["rest_until"],
         rest_reason=row["rest_reason"],
         version=row["version"],

@@ -182,7 +182,6 @@ class AccountRpcs:
         await self._roster.flush()
         await self._database.write(account_store.release, account_id, now=self._clock.now())
         await self._roster.refresh()
-        self._roster.unbar(account_id)
         return sender_pb2.ReleaseAccountResponse(account=await self._shown(account_id))
 
     async def ResetCircuit(

@@ -5,6 +5,7 @@ undoes the other; a change of the circuit names the circuit it leaves, so of two
 other learns.
 """
 
+import json
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,8 @@ from services.sender.account_rows import account_of, circuit_row, settings_row
 from services.sender.circuit_record import CircuitRecord
 from services.sender.tables import IS_IN_PROGRESS, account_usage, accounts, deliveries
 
+_NONE_BARRED = "{}"
+
 
 def create(connection: Connection, account: Account, *, now: datetime) -> Account:
     """Store a new account; raises AlreadyExists when its name is taken."""
@@ -26,6 +29,7 @@ def create(connection: Connection, account: Account, *, now: datetime) -> Accoun
             account_id=account.account_id,
             held=False,
             hold_reason="",
+            barred_addresses=_NONE_BARRED,
             rest_until=None,
             rest_reason="",
             version=1,
@@ -119,9 +123,24 @@ def hold(connection: Connection, account_id: str, *, reason: str, now: datetime)
 def release(connection: Connection, account_id: str, *, now: datetime) -> Account:
     """Put the account back into service and end its rest; changes nothing when it neither holds nor rests."""
     account = get(connection, account_id)
-    if not account.held and account.rest_until is None:
+    if not account.held and not account.barred and account.rest_until is None:
         return account
-    return _change(connection, account_id, now, held=False, hold_reason="", rest_until=None, rest_reason="")
+    return _change(
+        connection,
+        account_id,
+        now,
+        held=False,
+        hold_reason="",
+        barred_addresses=_NONE_BARRED,
+        rest_until=None,
+        rest_reason="",
+    )
+
+
+def bar(connection: Connection, account_id: str, *, from_key: str, reason: str, now: datetime) -> Account:
+    """Use the account no more for a From address (mailbox key), until it is released."""
+    barred = {**get(connection, account_id).barred, from_key: reason}
+    return _change(connection, account_id, now, barred_addresses=json.dumps(barred))
 
 
 def rest(connection: Connection, account_id: str, *, until: datetime, reason: str, now: datetime) -> Account:

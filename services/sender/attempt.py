@@ -46,7 +46,11 @@ async def attempt(
         recipients=message.envelope_to,
         size_bytes=len(message.data),
         is_plain=is_plain,
+        needs_smtputf8=message.needs_smtputf8,
     )
+    obstacle = conversation.extensions.obstacle_to(envelope)
+    if obstacle is not None:  # known from EHLO: nobody is asked, and no intent is needed
+        return Attempted(Incident(Stage.MAIL, event=obstacle))
     intent = asyncio.ensure_future(intend())
     try:
         begun = await conversation.begin(envelope, message.data, is_stuffed=True)

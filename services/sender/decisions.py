@@ -44,6 +44,16 @@ class Decisions:
         self._bulletin.publish([run_id])
         log.error("a run was paused because its content is refused", run=run_id, reason=reason)
 
+    async def tell(self, run_id: str, reason: str) -> None:
+        """Say on a run what concerns all of its messages, though nothing is decided about it."""
+
+        def job(connection: Connection) -> None:
+            runs.note(connection, run_id, reason, now=self._clock.now())
+
+        await self._database.write(job)
+        self._bulletin.publish([run_id])
+        log.warning("something concerns a whole run", run=run_id, reason=reason)
+
     def _pause(self, connection: Connection, run_id: str, reason: str) -> None:
         run = runs.existing(connection, run_id)
         if run.state is RunState.ACTIVE:

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 
 import structlog
@@ -33,9 +33,11 @@ from services.sender.states import DeliveryState, LogOutcome
 log = structlog.get_logger(__name__)
 
 ROOM_INTERVAL = 1.0
+BUG_DELAY = timedelta(minutes=5)
 REFUSED_CONTENTS_IN_A_ROW = 10
 _OWN_OUTCOMES = {
     DeliveryState.PENDING: LogOutcome.REQUEUED,
+    DeliveryState.DEFERRED: LogOutcome.DEFERRED,
     DeliveryState.FAILED: LogOutcome.FAILED,
     DeliveryState.UNKNOWN: LogOutcome.UNKNOWN,
 }
@@ -58,13 +60,15 @@ class Delivery:
         worker_id: Callable[[], str],
         on_guard: Callable[[tuple[str, ...]], Awaitable[None]],
         on_refused_content: Callable[[str, str], Awaitable[None]],
+        on_told: Callable[[str, str], Awaitable[None]],
         on_attempt: Callable[[str, str, float], None],
     ) -> None:
         """Take the parts.
 
         `dial` opens a connection to an account (raises ConnectFailed). `on_guard` gets the delivery keys that a
         suspended account refused, `on_refused_content` a run whose content servers refuse time after time, with the
-        reason; `on_attempt` the account's name, the outcome and the seconds of every attempt, for the figures.
+        reason, `on_told` a run and what concerns all of its messages; `on_attempt` gets the account's name, the outcome
+        and the seconds of every attempt, for the figures.
         """
         self._clock = clock
         self._random = random
@@ -77,6 +81,8 @@ class Delivery:
         self._worker_id = worker_id
         self._on_guard = on_guard
         self._on_refused_content = on_refused_content
+        self._on_told = on_told
+        self._told: set[str] = set()
         self._on_attempt = on_attempt
         self._attempts: set[asyncio.Task[None]] = set()
         self._pauses: set[asyncio.Task[None]] = set()
@@ -126,8 +132,9 @@ class Delivery:
         return True
 
     def _admit(self, job: Job) -> Admission | None:
-        needs_smtputf8 = not job.claimed.address.isascii()
         from_address = job.program.from_address
+        # With nobody to offer it, any account does: the message fails there, and says why.
+        needs_smtputf8 = job.needs_smtputf8 and self._roster.may_offer_smtputf8(from_address, job.allowed)
         admission = self._roster.choose(
             from_address=from_address, allowed=job.allowed, needs_smtputf8=needs_smtputf8, exclude=job.avoid
         )
@@ -150,7 +157,8 @@ class Delivery:
         except Exception:
             log.exception("an attempt ended by a bug", delivery=job.claimed.delivery_key, run=job.run_id)
             self._roster.settle(admission, Breaker.NONE, reason="a bug of ours", counted=False)
-            state = DeliveryState.UNKNOWN if job.is_at_dot else DeliveryState.FAILED
+            # Our trouble is never the recipient's: before the dot it is tried again until the message expires.
+            state = DeliveryState.UNKNOWN if job.is_at_dot else DeliveryState.DEFERRED
             reason = "a bug of ours, see the log"
             self._ledger.record(self._own_result(job, admission, state, stage="INTERNAL", reason=reason))
 
@@ -161,7 +169,7 @@ class Delivery:
             return
         job.tries += 1
         job.is_at_dot = False
-        lane = self._connections.take(admission.account)
+        lane = self._lane(job, admission)
         try:
             if lane is None:
                 lane = Lane(admission.account, await self._dial(admission.account))
@@ -189,9 +197,21 @@ class Delivery:
         except asyncio.CancelledError:
             self._roster.settle(admission, Breaker.NONE, reason="cancelled", counted=False)
             raise
+        is_over = self._settle(job, admission, attempted, start_time)
         if lane is not None:
+            if is_over:
+                lane.conversation.close()
             self._connections.give_back(lane)
-        self._settle(job, admission, attempted, start_time)
+
+    def _lane(self, job: Job, admission: Admission) -> Lane | None:
+        """Return an open connection, or None where a new one is wanted: a message in trouble gets a fresh one."""
+        lane = self._connections.take(admission.account)
+        if lane is None or not (job.is_plain or job.streak.rule):
+            return lane
+        # In its place, not beside it: the account may have only so many.
+        lane.conversation.close()
+        self._connections.give_back(lane)
+        return None
 
     def _may_finish(self, job: Job) -> bool:
         """Say whether the dot may be written: the run may have been stopped since the intent."""
@@ -214,15 +234,15 @@ class Delivery:
             self._ledger.record(self._own_result(job, admission, DeliveryState.FAILED, stage="RENDER", reason=reason))
             return None
 
-    def _settle(self, job: Job, admission: Admission, attempted: Attempted, start_time: datetime) -> None:
-        """Book an attempt, tell the account, and send the job where it belongs."""
+    def _settle(self, job: Job, admission: Admission, attempted: Attempted, start_time: datetime) -> bool:
+        """Book an attempt, tell the account, and send the job where it belongs; say whether its connection is over."""
         now = self._clock.now()
         account = admission.account
         if attempted.lost_claim:
             # Lost, or the disk did not take the intent: then the claim is still there and has to go back.
             self._roster.settle(admission, Breaker.NONE, reason="the claim was lost", counted=False)
             self._feeder.give_back([job.claimed])
-            return
+            return True
         if attempted.was_stopped:
             self._roster.settle(admission, Breaker.NONE, reason="the run was stopped", counted=True)
             reason = "the run was stopped before the final dot"
@@ -236,7 +256,7 @@ class Delivery:
                     start_time=start_time,
                 )
             )
-            return
+            return True
         judgement = judge_attempt(
             job,
             attempted,
@@ -254,6 +274,10 @@ class Delivery:
         self._on_attempt(account.name, judgement.result.outcome.value, (now - start_time).total_seconds())
         self._place(job, admission, judgement)
         self._watch_content(job, judgement)
+        if judgement.verdict.tell_run and job.run_id not in self._told:
+            self._told.add(job.run_id)
+            self._in_background(self._on_told(job.run_id, judgement.verdict.reason))
+        return judgement.verdict.close_connection
 
     def _tell_account(self, job: Job, admission: Admission, attempted: Attempted, judgement: Judgement) -> None:
         verdict = judgement.verdict
@@ -338,6 +362,7 @@ class Delivery:
             end_time=now,
             counted=state is not DeliveryState.PENDING,
             description=reason,
+            next_attempt_time=now + BUG_DELAY if state is DeliveryState.DEFERRED else None,
             streak=job.streak,
         )
 

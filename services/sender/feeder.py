@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from mailer.clock import Clock
 from mailer.database import Database, DatabaseUnavailable
+from mailer.message.address import Address
 from mailer.v1 import sender_pb2
 from services.sender import outbox, runs
 from services.sender.book import Streak
@@ -19,7 +20,7 @@ from services.sender.failpoints import Window, reached
 from services.sender.jobs import Job, Queues
 from services.sender.ledger import Ledger
 from services.sender.options import Options, read_options
-from services.sender.outbox import Claimed
+from services.sender.outbox import Claimed, Postponed
 from services.sender.programs import Program, Programs
 from services.sender.roster import Roster
 from services.sender.worker import Worker
@@ -134,22 +135,23 @@ class Feeder:
                 wanted[one.run.run_id] = min(share, MOST_CLAIMED_PER_RUN) - self._queues.count_of(one.run.run_id)
             else:
                 stalled.append(one.run.run_id)
+        postponed = [claim for one in open_runs for claim in self._without_smtputf8(one, now)]
         self._open_run_ids = frozenset(one.run.run_id for one in open_runs)
         ended = [run_id for run_id in self._queues.run_ids() if not self.is_open(run_id)]
         self.give_back(job.claimed for run_id in (*stalled, *ended) for job in self._queues.remove_run(run_id))
         returned, self._returned = self._returned, []
         wanted = {run_id: count for run_id, count in wanted.items() if count > 0}
         is_due = self._next_due is None or self._next_due <= now
-        if not (wanted or returned or stalled or is_due):
+        if not (wanted or returned or stalled or postponed or is_due):
             return 0
         try:
             # A claim that comes back may have a result on its way to the book, which has to be there first.
             await self._ledger.settle()
             claimed, next_due, run_ids = await self._database.write(
-                _turn, wanted, stalled, returned, is_due=is_due, worker=self._worker.worker_id, now=now
+                _turn, wanted, stalled, returned, postponed, is_due=is_due, worker=self._worker.worker_id, now=now
             )
         except BaseException:
-            self._returned += returned
+            self._returned += [*returned, *(one.claimed for one in postponed)]
             raise
         if claimed:
             reached(Window.AFTER_CLAIM)
@@ -165,6 +167,17 @@ class Feeder:
             raise
         return len(claimed)
 
+    def _without_smtputf8(self, one: OpenRun, now: datetime) -> list[Postponed]:
+        """Take out what no account can send for a while, so that it does not keep others from being claimed."""
+        if not self._queues.has_smtputf8(one.run.run_id):
+            return []
+        outlook = self._roster.outlook_smtputf8(one.program.from_address, one.options.account_ids, now)
+        if outlook.room:
+            return []
+        until = max(outlook.until or now, now + LOOK_AGAIN)
+        reason = f"waits for an account that offers SMTPUTF8: {outlook.reason}"
+        return [Postponed(job.claimed, until, reason) for job in self._queues.remove_smtputf8(one.run.run_id)]
+
     async def _open(self, run: runs.Run) -> OpenRun:
         options = read_options(sender_pb2.DeliveryOptions.FromString(run.options), default=run.policy)
         return OpenRun(run, await self._programs.get(run.content_hash), options)
@@ -178,6 +191,7 @@ class Feeder:
             program=program,
             policy=one.run.policy,
             allowed=one.options.account_ids,
+            needs_smtputf8=program.message.needs_smtputf8 or Address(claimed.address).needs_smtputf8,
             retry=one.options.retry,
             streak=Streak(claimed.rule, claimed.rule_count, claimed.rule_since),
         )
@@ -192,6 +206,7 @@ def _turn(
     wanted: dict[str, int],
     stalled: list[str],
     returned: list[Claimed],
+    postponed: list[Postponed],
     *,
     is_due: bool,
     worker: str,
@@ -200,6 +215,7 @@ def _turn(
     """Do all that one turn of feeding writes, in one transaction."""
     changes = Changes()
     outbox.release(connection, returned, now=now, changes=changes)
+    outbox.postpone(connection, postponed, now=now, changes=changes)
     next_due = outbox.promote_due(connection, now=now, most=MOST_PROMOTED, changes=changes) if is_due else None
     for run_id in stalled:
         outbox.expire_oldest(connection, run_id=run_id, most=EXPIRED_AT_ONCE, now=now, changes=changes)

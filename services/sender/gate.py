@@ -40,7 +40,6 @@ class Gate:
         self.offers_smtputf8: bool | None = None  # None until the server was asked
         # A wrong password must not be tried by all connections at once: the first one proves it.
         self.proven = False
-        self.barred: dict[str, str] = {}  # From addresses (mailbox keys) that the server refuses, and its reason
 
     def may_take(self, now: datetime) -> bool:
         """Say whether it takes a message now; a message that is the one probe counts too."""
@@ -84,7 +83,6 @@ class Gate:
         if before.held and not account.held:
             self.guard.reset()
             self.history.clear()
-            self.barred.clear()
             self.proven = False
 
     def room_at(self, now: datetime) -> datetime | None:

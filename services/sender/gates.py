@@ -69,7 +69,7 @@ class Gates:
             for gate in self._gates.values()
             if (not allowed or gate.account.account_id in allowed)
             and gate.account.may_send_for(key)
-            and key not in gate.barred
+            and key not in gate.account.barred
         )
         if len(self._candidates) >= _MOST_KNOWN_SENDERS:
             self._candidates.clear()
@@ -80,19 +80,14 @@ class Gates:
         """Return name and reason of the accounts whose servers refuse this From address."""
         key = mailbox_key(from_address)
         return [
-            (gate.account.name, gate.barred[key])
+            (gate.account.name, gate.account.barred[key])
             for gate in self._gates.values()
-            if key in gate.barred and (not allowed or gate.account.account_id in allowed)
+            if key in gate.account.barred and (not allowed or gate.account.account_id in allowed)
         ]
 
-    def bar(self, gate: Gate, from_address: str, reason: str) -> None:
-        """Use the account no more for this From address, until a person changes or releases it."""
-        gate.barred[mailbox_key(from_address)] = reason
-        self._candidates.clear()
-
-    def unbar(self, gate: Gate) -> None:
-        """Use the account again for every From address."""
-        gate.barred.clear()
+    def change(self, gate: Gate, account: Account) -> None:
+        """Go on with an account that this process has just changed, before it is stored."""
+        gate.account = account
         self._candidates.clear()
 
     async def refresh(self, *, forced: bool = False) -> bool:

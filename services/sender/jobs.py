@@ -25,6 +25,7 @@ class Job:
     program: Program
     policy: Policy
     allowed: frozenset[str]
+    needs_smtputf8: bool
     retry: sender_pb2.RetryPolicy
     streak: Streak
     tries: int = 0  # attempts under this claim
@@ -40,11 +41,14 @@ class Job:
 
 
 class Queues:
-    """The jobs of all runs."""
+    """The jobs of all runs.
+
+    Those of a run that need SMTPUTF8 stand in a queue of their own: while no account takes them, the others go on.
+    """
 
     def __init__(self) -> None:
         """Start empty."""
-        self._by_run: OrderedDict[str, deque[Job]] = OrderedDict()
+        self._by_kind: OrderedDict[_Kind, deque[Job]] = OrderedDict()
         self._count = 0
 
     def __len__(self) -> int:
@@ -53,17 +57,17 @@ class Queues:
 
     def count_of(self, run_id: str) -> int:
         """Return how many jobs of a run wait."""
-        return len(self._by_run.get(run_id, ()))
+        return sum(len(self._by_kind.get((run_id, kind), ())) for kind in (False, True))
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Append jobs to the queues of their runs."""
         for job in jobs:
-            self._by_run.setdefault(job.run_id, deque()).append(job)
+            self._by_kind.setdefault(_kind_of(job), deque()).append(job)
             self._count += 1
 
     def put_back(self, job: Job) -> None:
         """Put a job in front: it has waited longest."""
-        self._by_run.setdefault(job.run_id, deque()).appendleft(job)
+        self._by_kind.setdefault(_kind_of(job), deque()).appendleft(job)
         self._count += 1
 
     def take(self, admit: Callable[[Job], A | None]) -> tuple[Job, A] | None:
@@ -71,33 +75,51 @@ class Queues:
 
         Only the first job of each run is asked for: if it cannot be admitted, those behind it wait as well.
         """
-        for run_id in list(self._by_run):
-            queue = self._by_run[run_id]
+        for kind in list(self._by_kind):
+            queue = self._by_kind[kind]
             admission = admit(queue[0])
             if admission is None:
                 continue
             job = queue.popleft()
             self._count -= 1
             if queue:
-                self._by_run.move_to_end(run_id)
+                self._by_kind.move_to_end(kind)
             else:
-                del self._by_run[run_id]
+                del self._by_kind[kind]
             return job, admission
         return None
 
     def remove_run(self, run_id: str) -> list[Job]:
         """Take all jobs of a run out."""
-        queue = self._by_run.pop(run_id, deque())
-        self._count -= len(queue)
-        return list(queue)
+        return [*self._remove((run_id, False)), *self.remove_smtputf8(run_id)]
+
+    def remove_smtputf8(self, run_id: str) -> list[Job]:
+        """Take those jobs of a run out that need SMTPUTF8."""
+        return self._remove((run_id, True))
+
+    def has_smtputf8(self, run_id: str) -> bool:
+        """Say whether a run has jobs here that need SMTPUTF8."""
+        return (run_id, True) in self._by_kind
 
     def clear(self) -> list[Job]:
         """Take all jobs out."""
-        jobs = [job for queue in self._by_run.values() for job in queue]
-        self._by_run.clear()
+        jobs = [job for queue in self._by_kind.values() for job in queue]
+        self._by_kind.clear()
         self._count = 0
         return jobs
 
     def run_ids(self) -> list[str]:
         """Return the runs that have jobs here, next in turn first."""
-        return list(self._by_run)
+        return list(dict.fromkeys(run_id for run_id, _ in self._by_kind))
+
+    def _remove(self, kind: "_Kind") -> list[Job]:
+        queue = self._by_kind.pop(kind, deque())
+        self._count -= len(queue)
+        return list(queue)
+
+
+_Kind = tuple[str, bool]
+
+
+def _kind_of(job: Job) -> _Kind:
+    return job.run_id, job.needs_smtputf8

@@ -49,6 +49,15 @@ class Waiting:
     variables: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """A claim that nobody can use before an instant, and why."""
+
+    claimed: Claimed
+    until: datetime
+    reason: str
+
+
 _CLAIMED_COLUMNS = tuple(deliveries.c[name] for name in Claimed.__dataclass_fields__)
 
 _PENDING_OF_RUN = (
@@ -247,6 +256,27 @@ def release(connection: Connection, claims: Iterable[Claimed], *, now: datetime,
             .values(state=DeliveryState.PENDING.value, worker=None, update_time=now)
         )
         changes.add(one.run_id, DeliveryState.CLAIMED, DeliveryState.PENDING, result.rowcount)
+
+
+def postpone(connection: Connection, claims: Iterable[Postponed], *, now: datetime, changes: Changes) -> None:
+    """Put back claims that cannot be used for a while. Not an attempt: nothing is counted or logged."""
+    for one in claims:
+        result = connection.execute(
+            update(deliveries)
+            .where(
+                deliveries.c.id == one.claimed.id,
+                deliveries.c.token == one.claimed.token,
+                deliveries.c.state == DeliveryState.CLAIMED,
+            )
+            .values(
+                state=DeliveryState.DEFERRED.value,
+                state_reason=one.reason,
+                next_attempt_time=one.until,
+                worker=None,
+                update_time=now,
+            )
+        )
+        changes.add(one.claimed.run_id, DeliveryState.CLAIMED, DeliveryState.DEFERRED, result.rowcount)
 
 
 def give_back(connection: Connection, claims: Iterable[Claimed], now: datetime) -> None:

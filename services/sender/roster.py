@@ -253,11 +253,16 @@ class Roster:
         if trip is not None:
             self._changes.hold(gate, trip.reason, now)
         elif hold_reason is not None and hold_for is not None:
-            self._changes.bar(gate, hold_for, hold_reason)
+            self._changes.bar(gate, hold_for, hold_reason, now)
         elif hold_reason is not None:
             self._changes.hold(gate, hold_reason, now)
         self.wake()
         return trip
+
+    def outlook_smtputf8(self, from_address: str, allowed: frozenset[str], now: datetime) -> Outlook:
+        """Return the same for a message that needs SMTPUTF8: room, too, when nobody can help it but to fail."""
+        gates = [gate for gate in self._in_service(from_address, allowed) if gate.offers_smtputf8 is not False]
+        return outlook_of(gates, now) if gates else Outlook(room=True)
 
     def outlook(self, from_address: str, allowed: frozenset[str], now: datetime) -> Outlook:
         """Return whether anything can be sent for this From address, and if not, why and until when."""
@@ -290,12 +295,6 @@ class Roster:
         """Return what this process knows of an account, for showing it."""
         return self._gates.get(account_id)
 
-    def unbar(self, account_id: str) -> None:
-        """Use the account again for every From address: a person has released it."""
-        gate = self._gates.get(account_id)
-        if gate is not None:
-            self._gates.unbar(gate)
-
     def forget_failures(self, account_id: str) -> None:
         """Forget the failures that this process has counted: a person has reset the circuit."""
         gate = self._gates.get(account_id)
@@ -313,15 +312,20 @@ class Roster:
                 self.wake()
 
     def may_offer_smtputf8(self, from_address: str, allowed: frozenset[str]) -> bool:
-        """Say whether any account that may be used offers SMTPUTF8, or was not asked yet."""
+        """Say whether any account in service that may be used offers SMTPUTF8, or was not asked yet."""
+        return any(gate.offers_smtputf8 is not False for gate in self._in_service(from_address, allowed))
+
+    def _in_service(self, from_address: str, allowed: frozenset[str]) -> list[Gate]:
         candidates = self._gates.candidates(from_address, allowed)
-        return any(gate.offers_smtputf8 is not False for gate in candidates)
+        return [gate for gate in candidates if not (gate.account.held or gate.account.disabled)]
 
     def _feed(self, gate: Gate, generation: int, effect: Breaker, reason: str, now: datetime) -> Transition | None:
         match effect:
             case Breaker.SUCCESS:
-                gate.proven = True
-                gate.history.clear()
+                # One that began before the circuit opened says nothing about what has gone wrong since.
+                if generation == gate.circuit.generation:
+                    gate.proven = True
+                    gate.history.clear()
                 return gate.circuit.succeed(generation, now)
             case Breaker.FAILURE:
                 return gate.circuit.fail(generation, now, reason)

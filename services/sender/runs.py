@@ -94,6 +94,15 @@ def set_state(connection: Connection, run_id: str, state: RunState, *, reason: s
     )
 
 
+def note(connection: Connection, run_id: str, reason: str, *, now: datetime) -> None:
+    """Say something about an active run to whoever looks at it; another decision about it wins."""
+    connection.execute(
+        update(runs)
+        .where(runs.c.run_id == run_id, runs.c.state == RunState.ACTIVE.value)
+        .values(state_reason=reason, update_time=now)
+    )
+
+
 def take_back_claims(connection: Connection, run_id: str, *, now: datetime, changes: Changes) -> int:
     """Put claimed deliveries of a run back into the queue and void the claims: nobody gets leave for their dot."""
     values = {"state": DeliveryState.PENDING.value, "worker": None}
@@ -132,6 +141,9 @@ def requeue(
         "state": DeliveryState.PENDING.value,
         "state_reason": "queued again by a person",
         "attempt_count": 0,
+        "rule": "",
+        "rule_count": 0,
+        "rule_since": None,
         "expire_time": expire_time,
     }
     if flag:

@@ -63,6 +63,7 @@ accounts = Table(
     # What waits for a person, and what the server asked for.
     Column("held", Boolean, nullable=False),
     Column("hold_reason", Text, nullable=False),
+    Column("barred_addresses", Text, nullable=False),  # JSON object: From address that the server refuses -> its words
     Column("rest_until", Instant),
     Column("rest_reason", Text, nullable=False),
     Column("version", BigInteger, nullable=False),  # + 1 with every change: how other processes notice

@@ -46,6 +46,7 @@ WITHOUT_BOOK: Final = Verdict(
 PATH: Final = Verdict(Action.REQUEUE, Breaker.FAILURE, close_connection=True)
 SLOW_DOWN: Final = Verdict(Action.REQUEUE, Breaker.REST, rest=timedelta(minutes=1))
 LIMIT_REACHED: Final = Verdict(Action.REQUEUE, Breaker.REST, reason="The account has reached a limit and rests.")
+STEP_ASIDE: Final = Verdict(Action.DEFER, reason="A limit was named twice in a row: others go first.")
 THROTTLED_MESSAGE: Final = Verdict(Action.DEFER, Breaker.REST, reason="The account has reached a limit and rests.")
 LOGIN_LATER: Final = Verdict(Action.REQUEUE, Breaker.REST, close_connection=True, rest=timedelta(minutes=10))
 LOGIN_ONCE_MORE: Final = Verdict(

@@ -42,8 +42,16 @@ def _hold_after(count: int, verdict: Verdict) -> Patience:
     return Patience(Scope.ACCOUNT, verdict, count=count)
 
 
+# A limit may be meant for one recipient after all. A message that meets one twice in a row steps aside: it would be the
+# first again when the account has rested, and nobody behind it would ever have a turn.
+_STEP_ASIDE = Patience(Scope.DELIVERY, then.STEP_ASIDE, count=2)
+
+
 _REFUSED = code("4xx", "5xx")
-_LIMIT = all_of(_REFUSED, any_of(enhanced("5.4.5"), says(words.SENDING_LIMIT)))
+# "450 4.2.1 the user receives mail too quickly" is about one mailbox: where the enhanced code says so, the words do not
+# make it the account's. (5.1.90 is how Exchange Online says that the account has its daily limit.)
+_ABOUT_RECIPIENT = all_of(enhanced("4.1.x", "4.2.x", "5.1.x", "5.2.x"), not_(enhanced("5.1.90")))
+_LIMIT = all_of(_REFUSED, any_of(enhanced("5.4.5"), all_of(says(words.SENDING_LIMIT), not_(_ABOUT_RECIPIENT))))
 _THROTTLE = any_of(enhanced("4.7.x"), code("454"), all_of(code("452"), not_(enhanced("4.2.2"))))
 _LOGINS = any_of(code("454"), all_of(_REFUSED, says(words.TOO_MANY_LOGINS)))
 _AUTH_NEVER = any_of(event(Event.AUTH_NOT_OFFERED), code("432", "534", "538", "530", "500", "501", "502", "503", "504"))
@@ -93,7 +101,7 @@ TABLE: Final[tuple[Row, ...]] = (
     # Between transactions
     Row("between transactions", BETWEEN, always, then.NOTHING),
     # In every transaction
-    Row("sending limit", BEFORE_DOT, _LIMIT, then.LIMIT_REACHED, names_rest=True),
+    Row("sending limit", BEFORE_DOT, _LIMIT, then.LIMIT_REACHED, _STEP_ASIDE, names_rest=True),
     Row("shutting down", BEFORE_DOT, code("421"), then.PATH),
     Row("lost before the dot", BEFORE_DOT, is_silent, then.BROKEN),
     Row("message too big", TRANSACTION, enhanced("5.3.4"), then.TOO_BIG),
@@ -119,7 +127,7 @@ TABLE: Final[tuple[Row, ...]] = (
         all_of(is_bare, code("4xx"), says(words.MAILBOX_FULL)),
         then.DEFER,
     ),
-    Row("RCPT throttled", at(Stage.RCPT), _THROTTLE, then.LIMIT_REACHED, names_rest=True),
+    Row("RCPT throttled", at(Stage.RCPT), _THROTTLE, then.LIMIT_REACHED, _STEP_ASIDE, names_rest=True),
     Row("RCPT 4xx", at(Stage.RCPT), code("4xx"), then.DEFER),
     Row(
         "mailbox full",
@@ -144,7 +152,7 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("RCPT 5xx", at(Stage.RCPT), code("5xx"), then.REJECT),
     Row("nonsense in the envelope", ENVELOPE, always, then.BROKEN),
     # DATA
-    Row("DATA throttled", at(Stage.DATA), _THROTTLE, then.LIMIT_REACHED, names_rest=True),
+    Row("DATA throttled", at(Stage.DATA), _THROTTLE, then.LIMIT_REACHED, _STEP_ASIDE, names_rest=True),
     Row("DATA 4xx", at(Stage.DATA), code("4xx"), then.DEFER),
     Row(
         "DATA 5xx",
@@ -162,6 +170,7 @@ TABLE: Final[tuple[Row, ...]] = (
         at(Stage.DOT),
         all_of(code("5xx"), _LIMIT),
         then.LIMIT_REACHED,
+        _STEP_ASIDE,
         names_rest=True,
     ),
     Row(
@@ -172,6 +181,7 @@ TABLE: Final[tuple[Row, ...]] = (
         names_rest=True,
     ),
     Row("content 4xx", CONTENT, code("4xx"), then.DEFER),
+    Row("asked again for the body", at(Stage.BODY), code("3xx"), then.BROKEN),
     Row("content 5xx", CONTENT, code("5xx"), then.REJECT_CONTENT),
     Row("no answer after the dot", CONTENT, always, then.UNKNOWN),
 )

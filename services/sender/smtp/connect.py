@@ -57,6 +57,9 @@ class Connector:
         except (aiosmtplib.SMTPException, OSError) as error:
             opening.abort()
             incident = incident_of(error, stage=opening.stage, secrets=opening.secrets)
+        except Exception as error:  # noqa: BLE001 (whatever a server can make us stumble over is the path's trouble)
+            opening.abort()
+            incident = Incident(opening.stage, event=Event.GARBAGE, detail=f"{type(error).__name__} while it was read")
         except BaseException:
             opening.abort()
             raise

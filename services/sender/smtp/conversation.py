@@ -246,8 +246,7 @@ class Conversation:
         self.close()
         self._wire.stage = Stage.IDLE
         incident = Incident(Stage.BODY, reply)
-        is_no = reply.code >= 400
-        return NotAccepted(incident, self._refused) if is_no else Uncertain(incident, self._refused)
+        return Uncertain(incident, self._refused) if reply.is_positive else NotAccepted(incident, self._refused)
 
     async def _write_dot(self, last: bytes, next_envelope: Envelope | None) -> Outcome:
         wire, before = self._wire, self._wire.stage

@@ -19,8 +19,8 @@ class Envelope:
     recipients: tuple[str, ...]
     size_bytes: int = 0
     is_plain: bool = False
-    needs_smtputf8: bool = field(init=False, repr=False, compare=False, default=False)
-    """Whether only a server with SMTPUTF8 (RFC 6531) can take it."""
+    needs_smtputf8: bool = field(repr=False, compare=False, default=False)
+    """Whether only a server with SMTPUTF8 (RFC 6531) can take it: always with such an address in the envelope."""
 
     def __post_init__(self) -> None:
         """Refuse what would be another command."""
@@ -29,7 +29,7 @@ class Envelope:
         addresses = self.sender + "".join(self.recipients)
         if _UNSAFE.search(addresses):
             raise ValueError("an address contains a control character, a space or an angle bracket")
-        object.__setattr__(self, "needs_smtputf8", not addresses.isascii())
+        object.__setattr__(self, "needs_smtputf8", self.needs_smtputf8 or not addresses.isascii())
 
     def mail_command(self, *, with_size: bool) -> bytes:
         """Return the MAIL command."""

@@ -1,11 +1,14 @@
 """What a server said in its answer to EHLO."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
 from services.sender.replies import Event
 from services.sender.smtp.envelope import Envelope
+
+_SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,5 +40,5 @@ class Extensions:
             has_smtputf8="SMTPUTF8" in upper,
             has_size="SIZE" in upper,
             # RFC 1870 4: no number, or 0, means no fixed limit.
-            size_limit=int(size) or None if size.isascii() and size.isdigit() else None,
+            size_limit=int(size) or None if _SIZE.fullmatch(size) else None,
         )

@@ -8,7 +8,7 @@ import aiosmtplib
 
 from services.sender.replies import Event, Incident, Reply, Stage
 
-_NO_REPLY = -1  # aiosmtplib's code for bytes that are no reply
+_CODES = range(200, 600)  # RFC 5321 4.2.1; aiosmtplib gives -1 to bytes that are no reply, and passes on what is none
 _MASK = "***"
 
 
@@ -23,8 +23,8 @@ def incident_of(error: BaseException, *, stage: Stage, secrets: Iterable[str]) -
             return Incident(Stage.TLS_HANDSHAKE, event=Event.TLS_FAILED, detail=cause.reason or str(cause))
     stage = _sharper(stage, error)
     if isinstance(error, aiosmtplib.SMTPResponseException):
-        text = masked(error.message, secrets)
-        if error.code == _NO_REPLY:
+        text = masked(_readable(error.message), secrets)
+        if error.code not in _CODES:
             return Incident(stage, event=Event.GARBAGE, detail=_printable(text))
         return Incident(stage, Reply(error.code, tuple(text.split("\n"))))
     if isinstance(error, TimeoutError):
@@ -51,6 +51,11 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while current is not None:
         yield current
         current = current.__cause__
+
+
+def _readable(text: str) -> str:
+    """Return the text without the surrogates in which aiosmtplib keeps bytes that are no UTF-8: nobody stores them."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _printable(text: str) -> str:

@@ -134,12 +134,13 @@ class Wire(asyncio.Protocol):
         reader, replies = self._reader, self._replies
         before = len(replies)
         reader.feed(data)
-        for position in range(before, len(replies)):
+        wanted = before
+        while wanted < len(replies) and self._expected_count:
             # 354 asks for the message, and the answer to that is one reply more; it may come before the dot.
-            self._expected_count -= replies[position].code != GO_ON
-        if self._expected_count < 0:
-            while self._expected_count < 0:
-                self._expected_count += 1
+            self._expected_count -= replies[wanted].code != GO_ON
+            wanted += 1
+        if wanted < len(replies):
+            while wanted < len(replies):
                 self.last_words = str(replies.pop())
             self.abort(Event.UNSOLICITED)
         elif reader.garbage:

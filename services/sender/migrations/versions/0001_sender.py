@@ -153,6 +153,7 @@ def upgrade() -> None:
         sa.Column("probe_until", Instant(), nullable=True),
         sa.Column("held", sa.Boolean(), nullable=False),
         sa.Column("hold_reason", sa.Text(), nullable=False),
+        sa.Column("barred_addresses", sa.Text(), nullable=False),
         sa.Column("rest_until", Instant(), nullable=True),
         sa.Column("rest_reason", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
