@@ -152,6 +152,8 @@ def _check_header(field: str, name: str, source: str) -> Iterator[tuple[str, str
 
 def _check_template(field: str, source: str, mode: Mode) -> Iterator[tuple[str, str]]:
     try:
-        compile_template(source, mode)
+        template = compile_template(source, mode)
+        if template.is_constant:
+            template.render({})
     except MessageProblem as problem:
         yield field, str(problem)

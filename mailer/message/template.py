@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from jinja2 import TemplateSyntaxError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -34,6 +34,7 @@ _STANDALONE = re.compile(
 )
 _RAW = re.compile(r"\{%[-+]?\s*raw\b")
 _FILE = "<template>"
+_FAILURES = (RenderProblem, KeyError, TypeError, ValueError, ArithmeticError)  # all that translated code raises
 
 
 class Mode(Enum):
@@ -62,27 +63,14 @@ class CompiledTemplate:
         """Return the result for one recipient. Raises RenderProblem."""
         try:
             return self._function(variables)
-        except (RenderProblem, KeyError, TypeError, ValueError, ArithmeticError) as error:
-            self._explain(error)
+        except _FAILURES as error:
+            line, problem = _explain(error, self._lines)
+            raise RenderProblem(f"{self.mode.value}, line {line}: {problem}") from None
 
     @property
     def is_constant(self) -> bool:
         """True when no value of the recipient is used, so that one rendering serves all."""
         return not self.variables and not self.optional
-
-    def _explain(self, error: Exception) -> NoReturn:
-        line = _line(error.__traceback__, self._lines)
-        match error:
-            case RenderProblem():
-                problem = str(error)
-            case KeyError():
-                name = error.args[0]
-                problem = f"the variable {name!r} is missing: give it, or write {name}|default('...')"
-            case UnicodeError():
-                problem = "half of a character (a lone surrogate): send valid UTF-8"
-            case _:
-                problem = f"values that do not go together ({error}): compare numbers with numbers and texts with texts"
-        raise RenderProblem(f"{self.mode.value}, line {line}: {problem}") from None
 
 
 # Checking a content, asking for its variables and compiling it meet the same few templates: remember them.
@@ -108,6 +96,10 @@ def _compile(source: str, mode: Mode, form: Form) -> CompiledTemplate:
         exec(compile(translation.source, _FILE, "exec"), namespace)  # noqa: S102 - our own code, see translate.py
     except RecursionError:
         raise TemplateProblem(1, "the template is nested too deeply: make it simpler") from None
+    try:
+        namespace["check"]()
+    except _FAILURES as error:
+        raise TemplateProblem(*_explain(error, translation.lines)) from None
     return CompiledTemplate(mode, translation.required, translation.optional, namespace["render"], translation.lines)
 
 
@@ -141,6 +133,21 @@ def _parse(source: str, most_tokens: int) -> nodes.Template:
         raise
     except (ValueError, SyntaxError, OverflowError) as error:
         raise TemplateProblem(1, f"a number or text that cannot be read ({error}): correct it") from None
+
+
+def _explain(error: Exception, lines: tuple[int, ...]) -> tuple[int, str]:
+    """Return the template's line that failed, and why with the cure."""
+    match error:
+        case RenderProblem():
+            problem = str(error)
+        case KeyError():
+            name = error.args[0]
+            problem = f"the variable {name!r} is missing: give it, or write {name}|default('...')"
+        case UnicodeError():
+            problem = "half of a character (a lone surrogate): send valid UTF-8"
+        case _:
+            problem = f"values that do not go together ({error}): compare numbers with numbers and texts with texts"
+    return _line(error.__traceback__, lines), problem
 
 
 def _line(traceback: TracebackType | None, lines: tuple[int, ...]) -> int:

@@ -64,7 +64,7 @@ NAMES: Final[Mapping[str, object]] = {
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    source: str  # defines render(variables) -> str
+    source: str  # defines render(variables) -> str, and check(), which fails if any recipient's rendering would
     lines: tuple[int, ...]  # the template's line for each line of `source`
     required: frozenset[str]
     optional: frozenset[str]  # used only where their absence is provided for
@@ -95,6 +95,7 @@ class _Translator:
         self._required: set[str] = set()
         self._optional: set[str] = set()
         self._loops = 0
+        self._constants: list[tuple[str, int]] = []  # expressions without variables, and their lines
 
     def translate(self, tree: nodes.Template) -> Translation:
         self._write("def render(variables):", 1)
@@ -102,6 +103,10 @@ class _Translator:
         self._write(f" meter = Meter({self._form.max_length})", 1)
         self._block(tree.body, _Scope())
         self._write(f' return whole("".join(out), {self._form.max_length})', 1)
+        self._write("def check():", 1)
+        self._write(f" meter = Meter({self._form.max_length})", 1)
+        for code, line in self._constants:
+            self._write(f" {code}", line)
         required = frozenset(self._required)
         optional = frozenset(self._optional) - required
         return Translation("\n".join(self._code), tuple(self._lines), required, optional)
@@ -151,14 +156,20 @@ class _Translator:
                 except RenderProblem as problem:
                     raise TemplateProblem(node.lineno, str(problem)) from None
             case _:
-                return f"write({self._value(node, scope)})"
+                return self._noted(f"write({self._value(node, scope)})", node)
+
+    def _noted(self, code: str, node: nodes.Node) -> str:
+        """Return the code; what depends on nobody is tried out once, before anybody is written to."""
+        if not isinstance(node, nodes.Name) and node.find(nodes.Name) is None:
+            self._constants.append((code, node.lineno))
+        return code
 
     def _if(self, node: nodes.If, scope: _Scope, indent: str) -> None:
         if len(node.elif_) > MAX_BRANCHES:
             raise TemplateProblem(node.lineno, f"more than {MAX_BRANCHES} elif: make it simpler")
         inside = replace(scope, depth=scope.depth + 1)
         for word, branch in [("if", node), *(("elif", other) for other in node.elif_)]:
-            self._write(f"{indent}{word} {self._value(branch.test, inside)}:", branch.lineno)
+            self._write(f"{indent}{word} {self._noted(self._value(branch.test, inside), branch.test)}:", branch.lineno)
             self._block(branch.body, inside.when(branch.test, truth=True))
             inside = inside.when(branch.test, truth=False)
         if node.else_:

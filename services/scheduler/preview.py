@@ -13,7 +13,7 @@ from mailer.message.address import check_display_name, mailbox_key
 from mailer.message.content import Content
 from mailer.message.message_id import message_id
 from mailer.message.mime import compile_message
-from mailer.message.problems import RenderProblem
+from mailer.message.problems import MessageProblem
 from mailer.message_wire import read_content
 from mailer.recipients import CheckedRecipient, RecipientProblem, check_recipient, read_variables
 from mailer.requests import check_id
@@ -63,7 +63,12 @@ class PreviewRpc:
     def _render(self, content: Content, given: sender_pb2.Recipient) -> scheduler_pb2.PreviewMessageResponse:
         recipient = _checked(given, content)
         variables = read_variables(recipient.variables, recipient.address)
-        program = compile_message(content)
+        try:
+            program = compile_message(content)
+        except MessageProblem as problem:
+            violations = Violations()
+            violations.add("content", str(problem))
+            raise InvalidArgument(violations, reason="CANNOT_RENDER") from None
         key = hashlib.sha256(f"preview\0{recipient.address.key}".encode()).hexdigest()[:32]
         try:
             shown = program.preview(recipient.address, variables)
@@ -73,7 +78,7 @@ class PreviewRpc:
                 message_id=message_id(key, content.from_address),
                 date=self._clock.now(),
             )
-        except RenderProblem as problem:
+        except MessageProblem as problem:
             violations = Violations()
             violations.add("recipient.variables", str(problem))
             raise InvalidArgument(violations, reason="CANNOT_RENDER") from None

@@ -8,6 +8,7 @@ from mailer.database import Database
 from mailer.message.content import Content
 from mailer.message.message_id import message_id
 from mailer.message.mime import MessageProgram, compile_message
+from mailer.message.problems import MessageProblem
 from mailer.message_wire import read_content
 from mailer.v1 import sender_pb2
 from mailer.validation import Violations
@@ -56,7 +57,13 @@ class Programs:
         if known is not None:
             return known
         content = read_content(message, violations, field="content")
-        return None if content is None else self._keep(content_hash, serialized, content)
+        if content is None:
+            return None
+        try:
+            return self._keep(content_hash, serialized, content)
+        except MessageProblem as problem:
+            violations.add("content", str(problem))
+            return None
 
     async def get(self, content_hash: str) -> Program:
         """Return the program of a stored content. Raises LookupError when there is none."""
@@ -70,7 +77,10 @@ class Programs:
         content = read_content(sender_pb2.MessageContent.FromString(serialized), violations, field="content")
         if content is None:
             raise LookupError(f"content {content_hash} cannot be used any more: {list(violations)}")
-        return self._keep(content_hash, serialized, content)
+        try:
+            return self._keep(content_hash, serialized, content)
+        except MessageProblem as problem:
+            raise LookupError(f"content {content_hash} cannot be used any more: {problem}") from None
 
     def _find(self, content_hash: str) -> Program | None:
         program = self._kept.get(content_hash)

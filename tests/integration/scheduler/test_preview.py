@@ -91,6 +91,9 @@ async def test_what_cannot_be_previewed_says_why(scheduler: Scheduler) -> None:
         await preview(scheduler, content=content(), recipient=recipient("eve@x.org", name="a\r\nb"))
     async with refused(grpc.StatusCode.INVALID_ARGUMENT, fields={"content.text"}):
         await preview(scheduler, content=content(text="{% for %}"), recipient=recipient("eve@x.org"))
+    async with refused(grpc.StatusCode.INVALID_ARGUMENT, fields={"content"}):
+        grown = "{{ '" + "a" * 10_000 + "'|replace('a', '" + "é" * 90 + "') }}"  # fits until it is encoded
+        await preview(scheduler, content=content(text=grown), recipient=recipient("eve@x.org"))
 
 
 async def test_a_plan_names_accounts_times_and_finish(scheduler: Scheduler, sender: FakeSender) -> None:

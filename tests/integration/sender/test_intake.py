@@ -13,6 +13,12 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.sender_service import CONTENT, SenderService, sender_service
 
 ADA, BOB = "ada@one.example", "bob@two.example"
+# Short enough as a text, too long once it is encoded.
+GROWN = sender_pb2.MessageContent(
+    from_address=CONTENT.from_address,
+    subject="Hello",
+    text="{{ '" + "a" * 10_000 + "'|replace('a', '" + "é" * 90 + "') }}",
+)
 
 
 @pytest.fixture
@@ -121,6 +127,7 @@ async def test_all_wrong_fields_are_named_at_once_and_nothing_is_stored(sender: 
         ({"recipients": [sender_pb2.Recipient(address=f"p{n}@x.example") for n in range(1001)]}, "recipients"),
         ({"content": None}, "content"),
         ({"content": sender_pb2.MessageContent()}, "content.subject"),
+        ({"content": GROWN}, "content"),
         ({"options": sender_pb2.DeliveryOptions(account_ids=[""])}, "options.account_ids[0]"),
     ],
 )
