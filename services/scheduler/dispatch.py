@@ -17,7 +17,7 @@ from services.scheduler import batches, decisions, recipients, runs
 from services.scheduler.campaign_states import RunState
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.runs import Run
-from services.scheduler.trouble import Backoff, Refused, judge
+from services.scheduler.trouble import Backoff, Patience, Refused
 
 log = get_logger(__name__)
 
@@ -85,6 +85,7 @@ class Dispatcher:
     ) -> sender_pb2.SendBatchResponse | None:
         """Return the sender's answer, however long it takes; None when somebody decided or it was refused."""
         backoff = Backoff(self._random)
+        patience = Patience()
         said = run.state_reason
         since = self._clock.now()
         while True:
@@ -96,7 +97,7 @@ class Dispatcher:
                 return call.result()
             if not isinstance(error, grpc.aio.AioRpcError):
                 raise error
-            trouble = judge(error)
+            trouble = patience.judge(error)
             if isinstance(trouble, Refused):
                 log.error("the sender refused a batch", cursor=run.cursor, reason=trouble.reason)
                 await self._database.write_under(

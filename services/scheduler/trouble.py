@@ -7,6 +7,8 @@ import grpc
 
 from mailer.client import details_of, readable
 
+MOST_BUGS = 12
+"""So many INTERNAL answers in a row are no passing trouble: with a `Backoff` between them most of a minute."""
 _LONGEST_ASKED_WAIT = 60.0
 # The request itself is what is wrong: it would be refused for ever.
 _REFUSALS = frozenset(
@@ -48,6 +50,21 @@ def judge(error: grpc.aio.AioRpcError) -> Waits | Refused:
         seconds = min(max(details.retry_after.total_seconds(), 0.05), _LONGEST_ASKED_WAIT)
         return Waits(f"the sender has enough for now: {details.message}", seconds)
     return Waits(readable(error, target="the sender"))
+
+
+class Patience:
+    """Judges the errors of one request that is repeated: a bug that it meets every time needs a person, too."""
+
+    def __init__(self) -> None:
+        """Begin without an error."""
+        self._bugs = 0
+
+    def judge(self, error: grpc.aio.AioRpcError) -> Waits | Refused:
+        """Return what to do about the call that failed just now."""
+        self._bugs = self._bugs + 1 if error.code() is grpc.StatusCode.INTERNAL else 0
+        if self._bugs < MOST_BUGS:
+            return judge(error)
+        return Refused(f"{self._bugs} times in a row: {readable(error, target='the sender')}")
 
 
 class Backoff:

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
+import grpc
 import pytest
 
-from mailer.errors import FieldViolation, InvalidArgument, ResourceExhausted, Unavailable
+from mailer.errors import FieldViolation, InvalidArgument, MailerError, ResourceExhausted, Unavailable
 from mailer.v1 import scheduler_pb2
-from services.scheduler import runs
+from services.scheduler import runs, trouble
 from tests.fakes.sender import FakeSender
 from tests.integration.scheduler.conftest import (
     Campaign,
@@ -111,6 +112,20 @@ async def test_a_refused_batch_pauses_the_run_with_the_reason_and_resume_tries_a
     assert "content.subject: is not wanted here" in campaign.state_reason
     assert campaign.latest_run.state == CampaignRun.STATE_PAUSED
     assert sender.calls.count("SendBatch") == 1
+    await scheduler.stub.ResumeCampaign(scheduler_pb2.ResumeCampaignRequest(campaign_id=campaign_id), timeout=20)
+    await reaches(scheduler.stub, campaign_id, Campaign.STATE_FINISHED)
+    assert sender.copies == EVERYBODY
+
+
+async def test_a_bug_of_the_sender_that_stays_pauses_the_run_and_resume_tries_again(
+    scheduler: Scheduler, sender: FakeSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trouble, "MOST_BUGS", 3)
+    campaign_id = await draft(scheduler.stub, 35)
+    sender.errors.extend([MailerError(grpc.StatusCode.INTERNAL, "", "")] * 3)
+    await schedule(scheduler.stub, campaign_id)
+    campaign = await reaches(scheduler.stub, campaign_id, Campaign.STATE_PAUSED)
+    assert "3 times in a row" in campaign.state_reason
     await scheduler.stub.ResumeCampaign(scheduler_pb2.ResumeCampaignRequest(campaign_id=campaign_id), timeout=20)
     await reaches(scheduler.stub, campaign_id, Campaign.STATE_FINISHED)
     assert sender.copies == EVERYBODY

@@ -8,7 +8,7 @@ import pytest
 from grpc.aio import AioRpcError, Metadata
 
 from mailer.errors import ResourceExhausted
-from services.scheduler.trouble import Backoff, Refused, Waits, judge
+from services.scheduler.trouble import MOST_BUGS, Backoff, Patience, Refused, Waits, judge
 
 DETAILS = "grpc-status-details-bin"
 
@@ -35,6 +35,17 @@ def test_what_may_pass_is_waited_for(code: grpc.StatusCode) -> None:
 )
 def test_what_never_works_asks_a_person(code: grpc.StatusCode) -> None:
     assert isinstance(judge(error(code)), Refused)
+
+
+def test_a_bug_that_is_met_every_time_asks_a_person() -> None:
+    patience = Patience()
+    bug = error(grpc.StatusCode.INTERNAL)
+    assert all(isinstance(patience.judge(bug), Waits) for _ in range(MOST_BUGS - 1))
+    assert isinstance(patience.judge(error(grpc.StatusCode.UNAVAILABLE)), Waits)
+    assert all(isinstance(patience.judge(bug), Waits) for _ in range(MOST_BUGS - 1))
+    trouble = patience.judge(bug)
+    assert isinstance(trouble, Refused)
+    assert f"{MOST_BUGS} times in a row: the sender failed with a bug" in trouble.reason
 
 
 @pytest.mark.parametrize(("asked", "waits"), [(0.5, 0.5), (0.0, 0.05), (3600.0, 60.0)])
