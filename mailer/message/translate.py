@@ -56,7 +56,6 @@ NAMES: Final[Mapping[str, object]] = {
     "member": values.member,
     "parity": values.parity,
     "present": values.present,
-    "text": values.text,
     "whole": values.whole,
     **{f"filter_{name}": function for name, function in FILTERS.items()},
 }
@@ -224,7 +223,7 @@ class _Translator:
             case nodes.Not():
                 return f"(not {self._value(node.node, scope)})"
             case nodes.Concat():
-                return f'"".join([{", ".join(f"text({self._value(part, scope)})" for part in node.nodes)}])'
+                return f"meter.join(({', '.join(self._value(part, scope) for part in node.nodes)},))"
             case nodes.CondExpr(expr2=None):
                 raise TemplateProblem(node.lineno, "an if without else inside {{ }}: add else ''")
             case nodes.CondExpr(expr2=nodes.Expr() as otherwise):

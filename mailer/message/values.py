@@ -16,7 +16,7 @@ from mailer.message.transfer import SOFT_BREAK, quoted_piece
 
 MAX_STEPS = 50_000  # nodes of the template passed in loops by one rendering, about 10 ms
 MAX_LENGTH = 1 << 20  # characters of one rendered part
-MAX_FILTERED = 1 << 20  # characters that go into and come out of the filters of one rendering, at most a second
+MAX_FILTERED = 1 << 20  # characters that pass through the filters and ~ of one rendering, at most a second
 
 
 class Missing:
@@ -137,14 +137,23 @@ class Meter:
         self._count(result)
         return result
 
+    def join(self, values: tuple[object, ...]) -> str:
+        """Write values one after the other (`~`); too many are refused before there is a text of them all."""
+        texts = [text(value) for value in values]
+        self._add(sum(map(len, texts)))
+        return "".join(texts)
+
     def _count(self, value: object) -> None:
         if isinstance(value, (str, list, tuple)):
-            self._filtered += len(value)
-            if self._filtered > MAX_FILTERED:
-                raise RenderProblem(
-                    f"the texts that go through filters are longer than {MAX_FILTERED} characters in all: "
-                    "shorten the list or the values"
-                )
+            self._add(len(value))
+
+    def _add(self, length: int) -> None:
+        self._filtered += length
+        if self._filtered > MAX_FILTERED:
+            raise RenderProblem(
+                f"the texts that go through filters and ~ are longer than {MAX_FILTERED} characters in all: "
+                "shorten the list or the values"
+            )
 
     def measure(self, output: list[str]) -> None:
         """Add up what was written since the last call."""

@@ -295,6 +295,8 @@ def test_what_is_not_in_the_language_is_refused_quickly(source: str, mode: Mode)
         ("{{ y }}" * 5000, {"y": "y" * 16000}),
         ("{{ y" + "|replace('y', 'yyyyyyyyyy')" * 8 + " }}", {"y": "y" * 100}),
         ("{{ y|replace('', 'zzzzzzzzzzzzzzzzzzzz')|replace('', 'zzzzzzzzzzzzzzz') }}", {"y": "y" * 16000}),
+        ("{{ (" + "y~" * 9000 + "y)|length }}", {"y": "y" * 16000}),
+        ("{% for a in x %}{{ (y ~ y)|length }}{% endfor %}", {"x": [1] * 4000, "y": "y" * 16000}),
         ("{{ x|join('" + "z" * 1000 + "') }}", {"x": [1] * 5000}),
         (
             "{% for a in x %}{% if y in z %}{% endif %}{% endfor %}" * 100,
@@ -309,7 +311,14 @@ def test_a_bomb_ends_early(source: str, variables: dict[str, object]) -> None:
     assert time.process_time() - start < 3
 
 
-@pytest.mark.parametrize("source", ["{% for a in x %}{{ y|upper }}{% endfor %}", "{{ y|upper }}" * 2000])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for a in x %}{{ y|upper }}{% endfor %}",
+        "{{ y|upper }}" * 2000,
+        "{{ (" + "y~" * 9000 + "y)|length }}",
+    ],
+)
 def test_a_bomb_does_not_fill_the_memory(source: str) -> None:
     template = text(source)
     tracemalloc.start()
