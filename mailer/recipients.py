@@ -1,6 +1,6 @@
 """Recipients as they come in over the wire: checked alike wherever they arrive; their variables as Python values."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +12,19 @@ from mailer.message.variables import ALWAYS_THERE, check_variables
 from mailer.v1 import sender_pb2
 
 MOST_VARIABLE_BYTES = 16 * 1024
+MOST_DESCRIPTION = 300
+"""Characters: an answer about a thousand wrong recipients must fit into one gRPC message."""
+_NAMED, _NAMED_CHARACTERS = 10, 170
 
 Reason = sender_pb2.RejectedRecipient.Reason
 
 
 class RecipientProblem(ValueError):
-    """One recipient cannot be taken; `str()` of it says why and what to do."""
+    """One recipient cannot be taken; `str()` of it says why and what to do, in at most MOST_DESCRIPTION characters."""
 
     def __init__(self, reason: "Reason.ValueType", description: str) -> None:
         """Keep the reason for programs beside the sentence for people."""
-        super().__init__(description)
+        super().__init__(shortened(description, MOST_DESCRIPTION))
         self.reason = reason
 
 
@@ -44,25 +47,46 @@ def check_recipient(recipient: sender_pb2.Recipient, required: Collection[str]) 
         if wrong:
             raise RecipientProblem(sender_pb2.RejectedRecipient.REASON_INVALID_FIELD, wrong)
         address = Address(address.address, recipient.display_name)
-    fields = recipient.variables.fields
-    missing = [name for name in required if name not in fields and name not in ALWAYS_THERE]
+    # First of all, for whatever is said about variables takes longer the more there are.
+    size = recipient.variables.ByteSize()
+    if size > MOST_VARIABLE_BYTES:
+        raise RecipientProblem(
+            sender_pb2.RejectedRecipient.REASON_TOO_LARGE,
+            f"its variables have {size} bytes, at most {MOST_VARIABLE_BYTES} are taken: shorten them",
+        )
+    missing = missing_variables(recipient.variables, required)
     if missing:
-        names = ", ".join(sorted(missing))
         raise RecipientProblem(
             sender_pb2.RejectedRecipient.REASON_MISSING_VARIABLE,
-            f"lacks what the templates need: {names}; add it to the variables, or give it a default in the template",
+            f"add to its variables, or give defaults in the templates that need it: {named(missing)}",
         )
     problems = check_variables(_values(recipient.variables))
     if problems:
         found = "; ".join(f"variable {path}: {problem}" for path, problem in problems[:3])
         raise RecipientProblem(sender_pb2.RejectedRecipient.REASON_INVALID_FIELD, found)
-    variables = recipient.variables.SerializeToString(deterministic=True)
-    if len(variables) > MOST_VARIABLE_BYTES:
-        raise RecipientProblem(
-            sender_pb2.RejectedRecipient.REASON_TOO_LARGE,
-            f"its variables have {len(variables)} bytes, at most {MOST_VARIABLE_BYTES} are taken: shorten them",
-        )
-    return CheckedRecipient(address, variables)
+    return CheckedRecipient(address, recipient.variables.SerializeToString(deterministic=True))
+
+
+def missing_variables(variables: Struct, required: Iterable[str]) -> list[str]:
+    """Return what a recipient with these variables lacks of what its templates need, sorted."""
+    fields = variables.fields
+    return sorted(name for name in required if name not in fields and name not in ALWAYS_THERE)
+
+
+def named(variables: Sequence[str]) -> str:
+    """Return the first names, and how many there are beside them, in at most 200 characters."""
+    shown: list[str] = []
+    for name in variables[:_NAMED]:
+        if len(", ".join([*shown, name])) > _NAMED_CHARACTERS and shown:
+            break
+        shown.append(shortened(name, _NAMED_CHARACTERS))
+    more = len(variables) - len(shown)
+    return f"{', '.join(shown)} and {more} more" if more else ", ".join(shown)
+
+
+def shortened(text: str, length: int) -> str:
+    """Return the text, cut to so many characters."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def read_variables(serialized: bytes, address: Address) -> dict[str, Any]:

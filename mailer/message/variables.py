@@ -1,41 +1,24 @@
-"""A recipient's variables: what may be given, and what is missing, before anything is stored or sent."""
+"""A recipient's variables: what may be given, before anything is stored or sent."""
 
-import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from mailer.message.characters import CONTROLS, SURROGATES
 
-MAX_OCTETS = 16 * 1024  # as JSON
 MAX_DEPTH = 8
 MAX_NAME = 100
+_NO_NAME = f"not a usable name: write a text of 1 to {MAX_NAME} characters without line breaks"
 
 # Every template may use these; they hold the recipient's own, whatever the variables say.
 ALWAYS_THERE = frozenset({"address", "display_name"})
-
-
-def missing_variables(required: Iterable[str], variables: Mapping[str, object]) -> list[str]:
-    """Return the names in `required` (see `Content.required_variables`) that were not given, sorted."""
-    return sorted(name for name in required if name not in variables)
-
-
-def check_size(variables: Mapping[str, object]) -> str | None:
-    """Return why the variables are too large, with the cure, or None."""
-    try:
-        size = len(json.dumps(variables, ensure_ascii=False).encode(errors="replace"))
-    except (TypeError, ValueError, RecursionError):
-        return None  # for check_variables to explain
-    if size > MAX_OCTETS:
-        return f"{size} octets of variables, at most {MAX_OCTETS} are allowed: leave out what the template does not use"
-    return None
 
 
 def check_variables(variables: Mapping[str, object]) -> list[tuple[str, str]]:
     """Return (path, problem with cure) for everything that no template could use: [] means good."""
     problems: list[tuple[str, str]] = []
     for name, value in variables.items():
-        if not name or len(name) > MAX_NAME or CONTROLS.search(name):
-            problems.append((f"{name!a:.120}", f"not a usable name: 1 to {MAX_NAME} characters without line breaks"))
+        if not _is_name(name):
+            problems.append((f"{name!a:.120}", _NO_NAME))
         elif isinstance(value, str) and value.isascii() and "\0" not in value:
             continue
         else:
@@ -43,7 +26,18 @@ def check_variables(variables: Mapping[str, object]) -> list[tuple[str, str]]:
     return problems
 
 
-def _check_value(path: str, value: object, problems: list[tuple[str, str]], depth: int = 1) -> None:
+def _is_name(name: object) -> bool:
+    return (
+        isinstance(name, str)
+        and 0 < len(name) <= MAX_NAME
+        and not CONTROLS.search(name)
+        and not SURROGATES.search(name)
+    )
+
+
+def _check_value(  # noqa: PLR0912 - a case for each type
+    path: str, value: object, problems: list[tuple[str, str]], depth: int = 1
+) -> None:
     if depth > MAX_DEPTH:
         problems.append((path, f"nested deeper than {MAX_DEPTH}: make it flatter"))
         return
@@ -61,9 +55,10 @@ def _check_value(path: str, value: object, problems: list[tuple[str, str]], dept
                 _check_value(f"{path}[{place}]", item, problems, depth + 1)
         case dict():
             for key, item in value.items():
-                if not isinstance(key, str):
-                    problems.append((path, "an object with a key that is no text: use texts as keys"))
-                _check_value(f"{path}.{key}", item, problems, depth + 1)
+                if _is_name(key):
+                    _check_value(f"{path}.{key}", item, problems, depth + 1)
+                else:
+                    problems.append((f"{path}.{key!a:.120}", _NO_NAME))
         case _:
             problems.append(
                 (path, f"a {type(value).__name__}: give text, numbers, true, false, null, lists or objects")

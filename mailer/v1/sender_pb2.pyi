@@ -304,7 +304,9 @@ class Recipient(_message.Message):
     """Shown in the To field. May be empty."""
     @_builtins.property
     def variables(self) -> _struct_pb2.Struct:
-        """Values for the templates, at most 16 KiB. The names "address" and "display_name" are always there."""
+        """Values for the templates, at most 16 KiB. Names in it, nested ones too, have 1 to 100 characters and no line breaks;
+        "address" and "display_name" are always there.
+        """
 
     def __init__(
         self,
@@ -369,7 +371,7 @@ class RejectedRecipient(_message.Message):
     reason: Global___RejectedRecipient.Reason.ValueType
     """Why, for programs."""
     description: _builtins.str
-    """Why, for people: what is wrong and what to do."""
+    """Why, for people: what is wrong and what to do, at most 300 characters."""
     def __init__(
         self,
         *,

@@ -7,11 +7,14 @@ from sqlalchemy import Connection
 
 from mailer.errors import FailedPrecondition
 from mailer.message.variables import ALWAYS_THERE
+from mailer.recipients import missing_variables, named
 from services.scheduler import campaigns, recipients
 from services.scheduler.campaign_states import Action
 from services.scheduler.recipients import Recipient
 
+# An error travels in a trailer of 8 KiB: it names some of what may be very many.
 _NAMED = 5
+_NAMED_VARIABLES = 10
 _GROUP = 1000
 
 
@@ -28,10 +31,9 @@ def check_variables_of_all(connection: Connection, campaign_id: str) -> frozense
         return required | set(campaign.known_variables)
     lacking = []
     for recipient in _all(connection, campaign_id):
-        given = Struct.FromString(recipient.variables).fields
-        missing = sorted(name for name in unsure if name not in given)
+        missing = missing_variables(Struct.FromString(recipient.variables), unsure)
         if missing:
-            lacking.append(f"{recipient.address} lacks {', '.join(missing)}")
+            lacking.append(f"{recipient.address} lacks {named(missing)}")
             if len(lacking) == _NAMED:
                 break
     if lacking:
@@ -42,7 +44,7 @@ def check_variables_of_all(connection: Connection, campaign_id: str) -> frozense
             metadata={
                 "campaign_id": campaign_id,
                 "state": campaign.state.upper(),
-                "variables": ", ".join(sorted(unsure)),
+                "variables": ", ".join(sorted(unsure)[:_NAMED_VARIABLES]),
             },
         )
     return required | set(campaign.known_variables)

@@ -11,6 +11,7 @@ from tests.integration.scheduler.conftest import (
     Scheduler,
     add,
     becomes,
+    content,
     create_campaign,
     draft,
     get,
@@ -145,6 +146,29 @@ async def test_a_campaign_that_does_not_exist_takes_nobody(scheduler: Scheduler)
         await add(scheduler.stub, "0" * 32, people(1))
     async with refused(grpc.StatusCode.NOT_FOUND):
         await listed(scheduler, "0" * 32)
+
+
+async def test_an_answer_about_very_many_bad_lines_arrives(scheduler: Scheduler) -> None:
+    needed = "".join(f"{{{{ variable_with_a_long_name_{number} }}}}" for number in range(300))
+    campaign_id = await create_campaign(scheduler.stub, content=content(text=needed))
+    lines = [recipient("é" * 320 + f"{number}@x.org") for number in range(500)]
+    answer = await add(scheduler.stub, campaign_id, [*lines, *people(2000)])
+    assert (answer.accepted_count, answer.rejected_count, len(answer.rejected)) == (0, 2500, 1000)
+    assert answer.ByteSize() < 3 * 1024 * 1024
+    assert answer.rejected[999].description.endswith("and 295 more")
+
+
+async def test_variables_far_too_large_are_refused_without_a_look_into_them(scheduler: Scheduler) -> None:
+    campaign_id = await create_campaign(scheduler.stub)
+    large = recipient("ada@example.org", a={"K" * 3_000_000: float("nan")})
+
+    def messages() -> Iterator[scheduler_pb2.AddRecipientsRequest]:
+        for _ in range(20):
+            yield scheduler_pb2.AddRecipientsRequest(campaign_id=campaign_id, recipients=[large])
+
+    answer = await scheduler.stub.AddRecipients(messages(), timeout=60)
+    assert {one.reason for one in answer.rejected} == {Reason.REASON_TOO_LARGE}
+    assert answer.ByteSize() < 10_000
 
 
 async def test_a_hundred_thousand_recipients_in_one_call_need_little_memory(scheduler: Scheduler) -> None:

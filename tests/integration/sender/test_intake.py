@@ -93,6 +93,15 @@ async def test_a_missing_variable_is_named_before_anything_is_sent(sender: Sende
     assert "name" in rejected.description
 
 
+async def test_an_answer_about_a_thousand_wrong_recipients_arrives(sender: SenderService) -> None:
+    content = sender_pb2.MessageContent()
+    content.CopyFrom(CONTENT)
+    content.text = "".join(f"{{{{ variable_with_a_long_name_{number} }}}}" for number in range(300))
+    answer = await sender.send(*(f"{number}@one.example" for number in range(1000)), content=content)
+    assert len(answer.rejected) == 1000
+    assert answer.ByteSize() < 1024 * 1024
+
+
 async def test_all_wrong_fields_are_named_at_once_and_nothing_is_stored(sender: SenderService) -> None:
     content = sender_pb2.MessageContent(
         from_address=sender_pb2.Mailbox(address="news@sender.example, eve@x.example"),

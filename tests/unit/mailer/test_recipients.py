@@ -33,13 +33,38 @@ def test_variables_come_back_as_they_were_given() -> None:
         (recipient(), Rejected.REASON_MISSING_VARIABLE, "city"),
         (recipient(city="\0"), Rejected.REASON_INVALID_FIELD, "variable city"),
         (recipient(city=float("inf")), Rejected.REASON_INVALID_FIELD, "finite"),
+        (recipient(city={"k" * 101: 1}), Rejected.REASON_INVALID_FIELD, "not a usable name"),
         (recipient(city="x", address_="y" * 20_000), Rejected.REASON_TOO_LARGE, "16384"),
+        (recipient(many={"y" * 20_000: float("nan")}), Rejected.REASON_TOO_LARGE, "16384"),
     ],
 )
 def test_what_cannot_be_taken_is_told_by_reason_and_cure(given: sender_pb2.Recipient, reason: int, words: str) -> None:
     with pytest.raises(RecipientProblem, match=words) as refused:
         check_recipient(given, required=["city"])
     assert refused.value.reason == reason
+
+
+def test_of_very_many_missing_variables_some_are_named_and_all_are_counted() -> None:
+    with pytest.raises(RecipientProblem, match=r"name000, name001, .+, name009 and 290 more") as refused:
+        check_recipient(recipient(), required=[f"name{number:03}" for number in range(300)])
+    assert "name010" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "required"),
+    [
+        (recipient(), ["n" * 5000]),
+        (recipient(), [f"{number}{'n' * 90}" for number in range(300)]),
+        (recipient(city={"a" * 100: {"b" * 100: {"c" * 100: {"d" * 100: "\0"}}}}), []),
+        (recipient("a@" + "ü" * 500 + ".example"), []),
+    ],
+)
+def test_what_is_said_about_a_recipient_is_short_however_much_is_wrong(
+    given: sender_pb2.Recipient, required: list[str]
+) -> None:
+    with pytest.raises(RecipientProblem) as refused:
+        check_recipient(given, required)
+    assert 20 < len(str(refused.value)) <= 300
 
 
 def test_the_address_and_the_name_are_always_there() -> None:
