@@ -84,6 +84,12 @@ def _filename_parameter(name: str) -> str:
     encoded = quote(name, safe="")
     if len(encoded) <= _PARAMETER_CHUNK:
         return f"filename*=utf-8''{encoded}"
-    starts = range(0, len(encoded), _PARAMETER_CHUNK)
-    chunks = ["utf-8''" + encoded[:_PARAMETER_CHUNK], *(encoded[at : at + _PARAMETER_CHUNK] for at in starts[1:])]
+    chunks = [""]
+    for character in name:
+        # Whole characters: readers decode each chunk by itself.
+        piece = quote(character, safe="")
+        if len(chunks[-1]) + len(piece) > _PARAMETER_CHUNK:
+            chunks.append("")
+        chunks[-1] += piece
+    chunks[0] = f"utf-8''{chunks[0]}"
     return ";\r\n ".join(f"filename*{number}*={chunk}" for number, chunk in enumerate(chunks))
