@@ -37,7 +37,7 @@ class CheckedRecipient:
 
 
 def check_recipient(recipient: sender_pb2.Recipient, required: Collection[str]) -> CheckedRecipient:
-    """Return the recipient checked; `required` names the variables its templates need. Raises RecipientProblem."""
+    """Return the recipient checked; `required` is what its templates need. Raises RecipientProblem."""
     try:
         address = parse_address(recipient.address)
     except AddressProblem as problem:
@@ -68,9 +68,24 @@ def check_recipient(recipient: sender_pb2.Recipient, required: Collection[str]) 
 
 
 def missing_variables(variables: Struct, required: Iterable[str]) -> list[str]:
-    """Return what a recipient with these variables lacks of what its templates need, sorted."""
+    """Return what a recipient with these variables lacks of what its templates need, sorted.
+
+    `required` is as in `Content.required_variables`; of person and person.name, only person is said to be missing.
+    """
+    missing = {path for path in required if _lacks(variables, path)}
+    return sorted(path for path in missing if "." not in path or path.partition(".")[0] not in missing)
+
+
+def _lacks(variables: Struct, path: str) -> bool:
+    first, *others = path.split(".")
+    if first in ALWAYS_THERE:
+        return bool(others)  # they are texts, which have no fields
     fields = variables.fields
-    return sorted(name for name in required if name not in fields and name not in ALWAYS_THERE)
+    for name in (first, *others):
+        if name not in fields:
+            return True
+        fields = fields[name].struct_value.fields  # none unless it is an object
+    return False
 
 
 def named(variables: Sequence[str]) -> str:

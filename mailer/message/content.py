@@ -57,8 +57,11 @@ class Content:
 
     @property
     def required_variables(self) -> frozenset[str]:
-        """Names every recipient's variables must have. Raises TemplateProblem where `check` would complain."""
-        used = [template.variables for template in self.templates()]
+        """What every recipient's variables must have: names, and fields within them with dots (person.name).
+
+        Raises TemplateProblem where `check` would complain.
+        """
+        used = [template.variables | template.nested for template in self.templates()]
         return frozenset().union(*used) - ALWAYS_THERE
 
     def templates(self) -> Iterator[CompiledTemplate]:

@@ -97,6 +97,18 @@ def usable(name: str, node: nodes.Node) -> str:
     return name
 
 
+def keys(node: nodes.Node) -> str | None:
+    """Return what person.address.city reads as one text with dots; None when a place or an odd key is in it."""
+    match node:
+        case nodes.Name():
+            return node.name
+        case nodes.Getattr() | nodes.Getitem():
+            before, last = keys(node.node), key(node)
+            return f"{before}.{last}" if before and isinstance(last, str) and "." not in last else None
+        case _:
+            return None
+
+
 def path(node: nodes.Node) -> str:
     """Return a value's name for people: person.name, items[0], names|first."""
     match node:

@@ -51,11 +51,16 @@ _QUOTED: Final[Mapping[Mode, Form]] = {Mode.TEXT: QUOTED_TEXT, Mode.HTML: QUOTED
 
 @dataclass(frozen=True, slots=True)
 class CompiledTemplate:
-    """A checked template. `variables` must be given; the absence of `optional` ones is provided for."""
+    """A checked template. `variables` must be given; the absence of `optional` ones is provided for.
+
+    `nested` are fields, like person.name, without which no rendering succeeds: those read outside of every `if`,
+    `for`, second side of `and` or `or`, and `default`. Places in lists are not among them.
+    """
 
     mode: Mode
     variables: frozenset[str]
     optional: frozenset[str]
+    nested: frozenset[str]
     _function: Callable[[Mapping[str, object]], str]
     _lines: tuple[int, ...]
 
@@ -100,7 +105,14 @@ def _compile(source: str, mode: Mode, form: Form) -> CompiledTemplate:
         namespace["check"]()
     except _FAILURES as error:
         raise TemplateProblem(*_explain(error, translation.lines)) from None
-    return CompiledTemplate(mode, translation.required, translation.optional, namespace["render"], translation.lines)
+    return CompiledTemplate(
+        mode,
+        translation.required,
+        translation.optional,
+        translation.nested,
+        namespace["render"],
+        translation.lines,
+    )
 
 
 def _checked_source(source: str, mode: Mode) -> str:

@@ -14,7 +14,7 @@ from jinja2 import nodes
 
 from mailer.message import values
 from mailer.message.filters import FILTERS
-from mailer.message.grammar import check_arguments, constant, key, measure, path, refused, shown, usable
+from mailer.message.grammar import check_arguments, constant, key, keys, measure, path, refused, shown, usable
 from mailer.message.problems import RenderProblem, TemplateProblem
 from mailer.message.values import Form
 
@@ -67,17 +67,22 @@ class Translation:
     lines: tuple[int, ...]  # the template's line for each line of `source`
     required: frozenset[str]
     optional: frozenset[str]  # used only where their absence is provided for
+    nested: frozenset[str]  # fields, like person.name, that every rendering reads whatever the values are
 
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
     local: Mapping[str, str] = field(default_factory=dict)  # loop variables and their Python names
     given: frozenset[str] = frozenset()  # variables that a condition around has shown to be there
+    certain: bool = True  # no condition or loop around decides whether this is rendered at all
     loop: str = ""  # the number of the innermost loop
     depth: int = 0
 
     def when(self, test: nodes.Node, *, truth: bool) -> "_Scope":
-        return replace(self, given=self.given | shown(test, truth=truth, local=self.local))
+        return replace(self, given=self.given | shown(test, truth=truth, local=self.local), certain=False)
+
+    def perhaps(self) -> "_Scope":
+        return replace(self, certain=False)
 
 
 def translate(tree: nodes.Template, form: Form) -> Translation:
@@ -93,6 +98,7 @@ class _Translator:
         self._lines: list[int] = []
         self._required: set[str] = set()
         self._optional: set[str] = set()
+        self._nested: set[str] = set()
         self._loops = 0
         self._constants: list[tuple[str, int]] = []  # expressions without variables, and their lines
 
@@ -108,7 +114,8 @@ class _Translator:
             self._write(f" {code}", line)
         required = frozenset(self._required)
         optional = frozenset(self._optional) - required
-        return Translation("\n".join(self._code), tuple(self._lines), required, optional)
+        nested = frozenset(self._nested) - {longer.rpartition(".")[0] for longer in self._nested}
+        return Translation("\n".join(self._code), tuple(self._lines), required, optional, nested)
 
     def _write(self, code: str, line: int) -> None:
         self._code.append(code)
@@ -191,11 +198,12 @@ class _Translator:
         self._write(f"{indent}meter.spend(size_{number} * {weight})", node.lineno)
         self._write(f"{indent}for index_{number}, item_{number} in enumerate(items_{number}, 1):", node.lineno)
         local = {**scope.local, name: f"item_{number}"}
-        self._block(node.body, replace(scope, local=local, loop=number, depth=scope.depth + 1))
+        inside = replace(scope, depth=scope.depth + 1, certain=False)
+        self._block(node.body, replace(inside, local=local, loop=number))
         self._write(f"{indent} meter.measure(out)", node.lineno)
         if node.else_:
             self._write(f"{indent}if not items_{number}:", node.lineno)
-            self._block(node.else_, replace(scope, depth=scope.depth + 1))
+            self._block(node.else_, inside)
 
     def _value(self, node: nodes.Node, scope: _Scope) -> str:  # noqa: PLR0911, PLR0912 - a case for each node
         """Return an expression that raises when something is missing."""
@@ -207,7 +215,11 @@ class _Translator:
             case nodes.Getattr(node=nodes.Name(name="loop")) | nodes.Getitem(node=nodes.Name(name="loop")):
                 return _loop_value(node, scope)
             case nodes.Getattr() | nodes.Getitem():
-                return f"member({self._value(node.node, scope)}, {key(node)!r}, {path(node)!r})"
+                code = f"member({self._value(node.node, scope)}, {key(node)!r}, {path(node)!r})"
+                read = keys(node)
+                if read and scope.certain and read.partition(".")[0] not in scope.local:
+                    self._nested.add(read)
+                return code
             case nodes.Filter(name="first" | "last"):
                 return f"present({self._filter(node, scope)}, {path(node)!r})"
             case nodes.Filter():
@@ -215,7 +227,11 @@ class _Translator:
             case nodes.Test():
                 return self._test(node, scope)
             case nodes.Compare():
-                compared = [f"{_COMPARISONS[part.op]} {self._value(part.expr, scope)}" for part in node.ops]
+                scopes = [scope, *[scope.perhaps()] * (len(node.ops) - 1)]  # a < b < c may end at b
+                compared = [
+                    f"{_COMPARISONS[part.op]} {self._value(part.expr, inside)}"
+                    for part, inside in zip(node.ops, scopes, strict=True)
+                ]
                 return f"({self._value(node.expr, scope)} {' '.join(compared)})"
             case nodes.And() | nodes.Or():
                 right = scope.when(node.left, truth=isinstance(node, nodes.And))

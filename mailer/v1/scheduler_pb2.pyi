@@ -45,7 +45,7 @@ class Template(_message.Message):
 
     @_builtins.property
     def required_variables(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Variables that every recipient must have. Output only."""
+        """Variables that every recipient must have, and fields of them such as "person.name". Output only."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -219,7 +219,7 @@ class Campaign(_message.Message):
 
     @_builtins.property
     def required_variables(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Variables that every recipient must have. Output only."""
+        """Variables that every recipient must have, and fields of them such as "person.name". Output only."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

@@ -224,7 +224,11 @@ class MessageContent(_message.Message):
     """What is sent: templates that are filled with each recipient's variables.
 
     Templates are a safe part of Jinja2: output, if, for, comparisons and a dozen filters. A variable that a template needs
-    and a recipient lacks is reported before anything is sent.
+    and a recipient lacks is reported before anything is sent: every variable that is used without "default" or a test
+    whether it is defined, and every field of one (person.name) that is read outside of if, for, and the second side of
+    "and" and "or". What only some values come to, and whether a value fits its place (a list to loop over, a subject
+    without line breaks and with at most 998 characters), shows when the message is rendered: in PreviewMessage, or as a
+    delivery that failed.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -5,9 +5,11 @@ import resource
 from collections.abc import AsyncIterator, Iterator
 
 import grpc
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from mailer.v1 import scheduler_pb2, sender_pb2
 from tests.integration.scheduler.conftest import (
+    Campaign,
     Scheduler,
     add,
     becomes,
@@ -18,6 +20,7 @@ from tests.integration.scheduler.conftest import (
     people,
     recipient,
     refused,
+    schedule,
 )
 
 Reason = sender_pb2.RejectedRecipient
@@ -146,6 +149,22 @@ async def test_a_campaign_that_does_not_exist_takes_nobody(scheduler: Scheduler)
         await add(scheduler.stub, "0" * 32, people(1))
     async with refused(grpc.StatusCode.NOT_FOUND):
         await listed(scheduler, "0" * 32)
+
+
+async def test_a_field_that_every_message_needs_is_missed_before_anything_is_sent(scheduler: Scheduler) -> None:
+    campaign_id = await create_campaign(scheduler.stub, content=content(subject="For {{ person.name }}", text="Hi"))
+    lines = [recipient("ada@x.org", person={"name": "Ada"}), recipient("bob@x.org", person={"nam": "Bob"})]
+    answer = await add(scheduler.stub, campaign_id, lines)
+    assert [(one.index, one.reason) for one in answer.rejected] == [(1, Reason.REASON_MISSING_VARIABLE)]
+    assert answer.rejected[0].description.endswith(": person.name")
+    changed = Campaign(campaign_id=campaign_id, content=content(subject="For {{ person.title }}", text="Hi"))
+    mask = FieldMask(paths=["content"])
+    updated = await scheduler.stub.UpdateCampaign(
+        scheduler_pb2.UpdateCampaignRequest(campaign=changed, update_mask=mask), timeout=5
+    )
+    assert updated.campaign.required_variables == ["person", "person.title"]
+    async with refused(grpc.StatusCode.FAILED_PRECONDITION, reason="MISSING_VARIABLES"):
+        await schedule(scheduler.stub, campaign_id)
 
 
 async def test_an_answer_about_very_many_bad_lines_arrives(scheduler: Scheduler) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mailer.message.address import Address
-from mailer.recipients import RecipientProblem, check_recipient, read_variables
+from mailer.recipients import RecipientProblem, check_recipient, missing_variables, read_variables
 from mailer.v1 import sender_pb2
 
 Rejected = sender_pb2.RejectedRecipient
@@ -42,6 +42,28 @@ def test_what_cannot_be_taken_is_told_by_reason_and_cure(given: sender_pb2.Recip
     with pytest.raises(RecipientProblem, match=words) as refused:
         check_recipient(given, required=["city"])
     assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("variables", "missing"),
+    [
+        ({"person": {"name": "A", "home": {"city": ""}}}, []),
+        ({"person": {"name": None, "home": {"city": None}}}, []),
+        ({"person": {"nam": "A"}}, ["person.home.city", "person.name"]),
+        ({"person": {"name": "A", "home": "Rome"}}, ["person.home.city"]),
+        ({"person": None}, ["person.home.city", "person.name"]),
+        ({"person.name": "A"}, ["person"]),
+    ],
+)
+def test_fields_within_variables_are_required_too(variables: dict[str, Any], missing: list[str]) -> None:
+    required = ["person", "person.name", "person.home.city", "address"]
+    assert missing_variables(recipient(**variables).variables, required) == missing
+
+
+def test_the_address_has_no_fields() -> None:
+    given = recipient()
+    given.variables["address"] = {"x": 1}
+    assert missing_variables(given.variables, ["address.x"]) == ["address.x"]
 
 
 def test_of_very_many_missing_variables_some_are_named_and_all_are_counted() -> None:

@@ -30,6 +30,8 @@ def test_a_good_content_has_no_problem() -> None:
 
 def test_required_variables_are_those_of_all_templates_but_the_recipients_own() -> None:
     assert GOOD.required_variables == frozenset({"name", "a", "c", "d", "e"})
+    nested = replace(GOOD, subject="{{ person.name }} {{ shop.city|default('') }}")
+    assert nested.required_variables - GOOD.required_variables == {"person", "person.name"}
 
 
 @pytest.mark.parametrize(

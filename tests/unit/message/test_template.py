@@ -174,6 +174,26 @@ def test_required_and_optional_variables(source: str, required: str, optional: s
     assert template.is_constant == (not required and not optional)
 
 
+@pytest.mark.parametrize(
+    ("source", "nested"),
+    [
+        ("{{ a }}{{ b.c }}", {"b.c"}),
+        ("{{ a.b }}{{ a.b.c }}{{ a['d'] }}{{ a['d e']|upper }}", {"a.b.c", "a.d", "a.d e"}),
+        ("{{ a.b[0].c }}{{ d[0].e }}{{ f['g.h'] }}", {"a.b"}),
+        ("{{ a.b|default('x') }}{{ a.c|first|d('x') }}{{ a.d is defined }}", set()),
+        ("{{ a|default(b.c) }}{{ a.b|upper|default('x') }}", {"b.c", "a.b"}),
+        ("{% if a %}{{ a.b }}{% elif b.c %}{{ b.d }}{% else %}{{ b.e }}{% endif %}", set()),
+        ("{% if a.b %}{{ a.c }}{% endif %}", {"a.b"}),
+        ("{% for a in b.c %}{{ a.d }}{{ e.f }}{% else %}{{ g.h }}{% endfor %}", {"b.c"}),
+        ("{{ a.b and c.d }}{{ a.e or c.f }}", {"a.b", "a.e"}),
+        ("{{ a.b if c.d else e.f }}", {"c.d"}),
+        ("{{ a.b < c.d < e.f }}{{ a.g ~ a.h }}", {"a.b", "c.d", "a.g", "a.h"}),
+    ],
+)
+def test_fields_that_every_rendering_reads(source: str, nested: set[str]) -> None:
+    assert text(source).nested == nested
+
+
 ATTACKS = [
     "{{ ''.__class__ }}",
     "{{ x.__init__ }}",

@@ -173,6 +173,22 @@ def test_with_its_required_variables_nothing_is_missing(source: str, variables: 
     assert "the variable" not in problem_of(template, given_values)
 
 
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(source=bodies(in_loop=False), variables=VARIABLES)
+@example(source="{{ a.a }}", variables={"a": "x"})
+def test_only_fields_that_no_rendering_can_do_without_are_required(source: str, variables: dict[str, object]) -> None:
+    template = compiled(source.replace("EACH", ""), Mode.TEXT)
+    if any(field(variables, path) is MISSING for path in template.nested):
+        with pytest.raises(RenderProblem):
+            template.render(variables)
+
+
+def field(value: object, path: str) -> object:
+    for key in path.split("."):
+        value = find(value, key)
+    return value
+
+
 def problem_of(template: CompiledTemplate, variables: dict[str, object]) -> str:
     try:
         template.render(variables)
