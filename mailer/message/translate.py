@@ -8,6 +8,7 @@ there is no object to break out of.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from operator import is_
 from typing import Final
 
 from jinja2 import nodes
@@ -56,6 +57,7 @@ NAMES: Final[Mapping[str, object]] = {
     "member": values.member,
     "parity": values.parity,
     "present": values.present,
+    "same": is_,  # Python warns of a constant before `is`
     "whole": values.whole,
     **{f"filter_{name}": function for name, function in FILTERS.items()},
 }
@@ -290,10 +292,10 @@ class _Translator:
             raise TemplateProblem(node.lineno, f"the test {node.name!r} with an argument: compare with == instead")
         match node.name:
             case "defined" | "undefined":
-                comparison = "is not" if node.name == "defined" else "is"
-                return f"({self._maybe(node.node, scope)} {comparison} MISSING)"
+                negated = "not " if node.name == "defined" else ""
+                return f"({negated}same({self._maybe(node.node, scope)}, MISSING))"
             case "none":
-                return f"({self._value(node.node, scope)} is None)"
+                return f"same({self._value(node.node, scope)}, None)"
             case "odd" | "even":
                 return f"(parity({self._value(node.node, scope)}) == {int(node.name == 'odd')})"
             case _:

@@ -1,5 +1,6 @@
 import time
 import tracemalloc
+import warnings
 
 import pytest
 
@@ -69,6 +70,12 @@ def test_conditions_and_loops() -> None:
     )
     assert rendered(source, items=["a", "b"]) == "1/2 a, 2/2 b"
     assert rendered(source, items=[]) == "nothing"
+
+
+def test_a_pointless_test_leaves_nothing_in_the_log() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert rendered("{{ 'x' is none }}{{ 5 is defined }}{{ [] is undefined }}") == "falsetruefalse"
 
 
 def test_an_inner_loop_has_its_own_count() -> None:
