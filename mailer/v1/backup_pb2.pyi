@@ -735,6 +735,7 @@ class BackupRestoreResponse(_message.Message):
     CARRIED_ROW_COUNT_FIELD_NUMBER: _builtins.int
     WRITE_LOCK_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
+    HELD_CAMPAIGN_IDS_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
     """The snapshot that was restored (with validate_only: would be)."""
     pre_restore_snapshot_id: _builtins.str
@@ -757,6 +758,12 @@ class BackupRestoreResponse(_message.Message):
     def write_lock(self) -> _duration_pb2.Duration:
         """How long other writers had to wait."""
 
+    @_builtins.property
+    def held_campaign_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Campaigns that wait for a person now, beside those of held_run_ids: scheduled in the snapshot, and since then stopped,
+        rescheduled, deleted or due without having fired, or not known to the live database at all.
+        """
+
     def __init__(
         self,
         *,
@@ -768,10 +775,11 @@ class BackupRestoreResponse(_message.Message):
         carried_row_count: _builtins.int = ...,
         write_lock: _duration_pb2.Duration | None = ...,
         incarnation: _builtins.str = ...,
+        held_campaign_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["write_lock", b"write_lock"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carried_row_count", b"carried_row_count", "held_run_ids", b"held_run_ids", "incarnation", b"incarnation", "pre_restore_snapshot_id", b"pre_restore_snapshot_id", "sent_since_count", b"sent_since_count", "snapshot_id", b"snapshot_id", "tables", b"tables", "write_lock", b"write_lock"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carried_row_count", b"carried_row_count", "held_campaign_ids", b"held_campaign_ids", "held_run_ids", b"held_run_ids", "incarnation", b"incarnation", "pre_restore_snapshot_id", b"pre_restore_snapshot_id", "sent_since_count", b"sent_since_count", "snapshot_id", b"snapshot_id", "tables", b"tables", "write_lock", b"write_lock"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

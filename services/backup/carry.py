@@ -12,6 +12,7 @@ import sqlite3
 from datetime import datetime
 
 from mailer.database.types import to_microseconds
+from services.backup import campaigns
 from services.backup.proof import IDENTITY_TABLE, quoted
 from services.backup.rows import (
     both_have,
@@ -27,7 +28,6 @@ from services.backup.rows import (
 )
 
 _HELD = "restored from a snapshot: look at what would be sent, then resume or cancel"
-_OVERDUE = "restored from a snapshot, and due since: whether it went out is not known; resume or cancel"
 _LOST = "restored from a snapshot; whether it was sent since is not known"
 
 _OPEN = "('pending', 'claimed', 'dot_intent', 'deferred')"
@@ -57,8 +57,7 @@ def carry_ahead(stage: sqlite3.Connection) -> int:
 def carry(stage: sqlite3.Connection, now: datetime) -> int:
     """Bring over from `live` what must not be forgotten; returns how many rows. Inside a transaction."""
     _doubt_the_forgotten(stage)
-    known = "EXISTS (SELECT 1 FROM live.campaigns l WHERE l.campaign_id = campaigns.campaign_id)"
-    _hold_overdue(stage, now, f"NOT {known}" if has(stage, "live", "campaigns") else "TRUE")
+    campaigns.hold_what_may_not_go_on(stage, now)
     arriving = _campaigns_to_come(stage)
     carried = _update_deliveries(stage)
     carried += sum(insert_missing(stage, table, key) for table, key in (*_ONLY_ADDED, *_COPIED_WHEN_MISSING))
@@ -66,13 +65,14 @@ def carry(stage: sqlite3.Connection, now: datetime) -> int:
     carried += _replace_workers(stage)
     carried += insert_missing_parents(stage, (table for table, _ in _COPIED_WHEN_MISSING))
     carried += _insert_recipients(stage, arriving)
+    campaigns.put_at_newest_run(stage)
     return carried
 
 
-def doubt_all(stage: sqlite3.Connection, now: datetime) -> None:
+def doubt_all(stage: sqlite3.Connection) -> None:
     """Make everything `unknown` that was not final: what was sent since went with the live database."""
     _make_unknown(stage, "TRUE")
-    _hold_overdue(stage, now, "TRUE")
+    campaigns.hold_all_scheduled(stage)
 
 
 def hold_runs(stage: sqlite3.Connection) -> list[str]:
@@ -209,13 +209,6 @@ def _doubt_the_forgotten(stage: sqlite3.Connection) -> None:
         return
     with differing(stage, "deliveries", ("delivery_key",), "main", "live") as forgotten:
         _make_unknown(stage, f"delivery_key IN (SELECT delivery_key FROM {forgotten}) AND {doubtful}")
-
-
-def _hold_overdue(stage: sqlite3.Connection, now: datetime, where: str) -> None:
-    """Hold campaigns that fell due since the snapshot: nobody knows any more whether they went out."""
-    if "next_due_time" in columns(stage, "main", "campaigns"):
-        overdue = f"state = 'scheduled' AND next_due_time <= {to_microseconds(now)} AND {where}"
-        set_values(stage, "campaigns", {"state": "held", "state_reason": _OVERDUE}, overdue)
 
 
 def _make_unknown(stage: sqlite3.Connection, where: str) -> int:

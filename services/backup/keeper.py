@@ -173,6 +173,7 @@ class Keeper:
             snapshot_id=snapshot_id,
             pre_restore_snapshot_id=restored.pre_restore_snapshot_id,
             held_runs=len(restored.held_run_ids),
+            held_campaigns=len(restored.held_campaign_ids),
             incarnation=restored.incarnation,
         )
         return restored

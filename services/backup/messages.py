@@ -83,6 +83,7 @@ def restored_message(restored: Restored) -> pb.BackupRestoreResponse:
             for change in restored.tables
         ],
         held_run_ids=restored.held_run_ids,
+        held_campaign_ids=restored.held_campaign_ids,
         sent_since_count=restored.sent_since_count,
         carried_row_count=restored.carried_row_count,
         write_lock=to_duration(timedelta(seconds=restored.write_lock_seconds)),

@@ -11,6 +11,7 @@ from mailer.clock import Clock
 from mailer.errors import Aborted, DataLoss
 from mailer.log import get_logger
 from services.backup import carry
+from services.backup.campaigns import held_campaigns
 from services.backup.connect import connected, interruptible
 from services.backup.create import require_space, size_with_wal
 from services.backup.job import Job, Phase
@@ -199,12 +200,13 @@ class Restorer:
             live_counts = count_rows(stage, table_names(stage, schema="live"), schema="live")
             carried = ahead.carried_rows + carry.carry(stage, self._clock.now())
             sent_since = carry.count_sent(stage) - ahead.sent
-            held = carry.hold_runs(stage)
+            held, campaigns = carry.hold_runs(stage), held_campaigns(stage)
             self._renew(stage, incarnation)
         return Restored(
             snapshot_id=snapshot.snapshot_id,
             tables=_changes(live_counts, snapshot.row_counts),
             held_run_ids=tuple(held),
+            held_campaign_ids=tuple(campaigns),
             sent_since_count=sent_since,
             carried_row_count=carried,
             incarnation=incarnation,
@@ -223,13 +225,14 @@ class Restorer:
     def _doubt(self, stage: sqlite3.Connection, snapshot: Snapshot, *, incarnation: str) -> Restored:
         """Make the stage fit for a world in which nobody knows what was sent since; returns the report."""
         with _transaction(stage):
-            carry.doubt_all(stage, self._clock.now())
-            held = carry.hold_runs(stage)
+            carry.doubt_all(stage)
+            held, campaigns = carry.hold_runs(stage), held_campaigns(stage)
             self._renew(stage, incarnation)
         return Restored(
             snapshot_id=snapshot.snapshot_id,
             tables=_changes({}, snapshot.row_counts),
             held_run_ids=tuple(held),
+            held_campaign_ids=tuple(campaigns),
             incarnation=incarnation,
         )
 

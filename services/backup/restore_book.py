@@ -33,6 +33,7 @@ class Restored:
     pre_restore_snapshot_id: str = ""
     tables: tuple[TableChange, ...] = ()
     held_run_ids: tuple[str, ...] = ()
+    held_campaign_ids: tuple[str, ...] = ()
     sent_since_count: int = 0
     carried_row_count: int = 0
     write_lock_seconds: float = 0.0
@@ -92,5 +93,6 @@ class RestoreBook:
 def _entry(body: dict[str, Any]) -> Entry:
     restored = body.pop("restored")
     restored["tables"] = tuple(TableChange(**change) for change in restored["tables"])
-    restored["held_run_ids"] = tuple(restored["held_run_ids"])
+    for name in ("held_run_ids", "held_campaign_ids"):
+        restored[name] = tuple(restored.get(name, ()))
     return Entry(**body, restored=Restored(**restored))

@@ -57,6 +57,13 @@ def add_campaign(path: Path, campaign_id: str, **columns: Any) -> None:
     _insert(path, "campaigns", campaign_id=campaign_id, name=campaign_id, **columns)
 
 
+def add_firing(path: Path, campaign_id: str, slot: int, *, state: str = "finished") -> None:
+    """Add a run of a campaign that exists, where the scheduler has it: the latest one, and what follows it next."""
+    run_id = f"{campaign_id}-{slot}"
+    _insert(path, "runs", run_id=run_id, campaign_id=campaign_id, slot_time=slot, state=state)
+    change(path, "UPDATE campaigns SET latest_run_id = ? WHERE campaign_id = ?", run_id, campaign_id)
+
+
 def add_recipient(path: Path, address: str, *, run_id: str) -> None:
     """Add somebody to whom the campaign of a run goes."""
     _insert(path, "recipients", campaign_id=f"campaign-{run_id}", address=address, canonical=address)

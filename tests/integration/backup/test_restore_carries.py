@@ -9,7 +9,6 @@ from services.backup.job import Job
 from services.backup.restore import Restorer
 from services.backup.snapshot import Snapshot
 from tests.integration.backup.mailing import (
-    add_campaign,
     add_delivery,
     add_log,
     add_recipient,
@@ -257,30 +256,3 @@ def test_the_report_of_a_restore_is_what_its_plan_said(live: Path, take: Take, r
     assert plan.held_run_ids == restored.held_run_ids
     assert plan.carried_row_count == restored.carried_row_count
     assert plan.sent_since_count == restored.sent_since_count
-
-
-@pytest.mark.parametrize("lost", ["the file", "the campaign"])
-def test_a_campaign_that_fell_due_since_is_held_when_nobody_knows_whether_it_went_out(
-    live: Path, take: Take, restorer: Restorer, job: Job, lost: str
-) -> None:
-    add_campaign(live, "due", state="scheduled", next_due_time=1)
-    add_campaign(live, "to come", state="scheduled", next_due_time=1 << 60)
-    add_campaign(live, "draft", state="draft")
-    snapshot = take()
-    if lost == "the file":
-        live.unlink()
-    else:
-        change(live, "DELETE FROM campaigns")
-    restorer.restore(snapshot.snapshot_id, job, request_id="r")
-    assert dict(rows(live, "SELECT campaign_id, state FROM campaigns")) == {
-        "due": "held",
-        "to come": "scheduled",
-        "draft": "draft",
-    }
-
-
-def test_a_campaign_that_is_due_and_known_fires_as_usual(live: Path, take: Take, restorer: Restorer, job: Job) -> None:
-    add_campaign(live, "due", state="scheduled", next_due_time=1)
-    snapshot = take()
-    restorer.restore(snapshot.snapshot_id, job, request_id="r")
-    assert rows(live, "SELECT state FROM campaigns") == [("scheduled",)]

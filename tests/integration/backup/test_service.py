@@ -19,7 +19,7 @@ from mailer.v1 import backup_pb2 as pb
 from services.backup.status import StatusFile
 from services.backup.vault import Vault
 from tests.integration.backup.conftest import Service
-from tests.integration.backup.mailing import add_delivery, add_run, change, rows, states
+from tests.integration.backup.mailing import add_campaign, add_delivery, add_run, change, rows, states
 
 PATHS = [
     "../../etc/passwd",
@@ -317,6 +317,17 @@ class TestRestore:
         assert (answer.pre_restore_snapshot_id, answer.incarnation) == ("", "")
         assert rows(live, "SELECT state FROM runs") == [("sending",)]
         assert rows(live, "SELECT incarnation FROM database_identity") == [("first",)]
+
+    async def test_the_plan_and_the_answer_name_the_campaigns_that_wait_for_a_person(
+        self, service: Service, live: Path
+    ) -> None:
+        add_campaign(live, "due", state="scheduled", next_due_time=1)
+        snapshot = (await created(service)).snapshot
+        for validate_only in (True, False):
+            request = pb.BackupRestoreRequest(
+                request_id="r", snapshot_id=snapshot.snapshot_id, validate_only=validate_only
+            )
+            assert list((await service.client.Restore(request, timeout=30)).held_campaign_ids) == ["due"]
 
     async def test_a_damaged_snapshot_is_refused(self, service: Service, vault: Vault, live: Path) -> None:
         snapshot = (await created(service)).snapshot
