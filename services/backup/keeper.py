@@ -77,11 +77,10 @@ class Keeper:
         await asyncio.to_thread(self._vault.open)
         await asyncio.to_thread(self._restorer.sweep)
         self._settings = await asyncio.to_thread(self._settings_file.load)
-        status = await asyncio.to_thread(self._status_file.load)
+        now = self._clock.now()
+        status = (await asyncio.to_thread(self._status_file.load)).as_of(now)
         if status.success_time is None:
-            status = status.succeeded_before(_newest(await self.snapshots()))
-        if status.watched_since is None:
-            status = status.watched(self._clock.now())
+            status = status.succeeded_before(_newest(await self.snapshots(), now))
         await self._note(status)
 
     def on_settings_change(self, callback: Callable[[], None]) -> None:
@@ -103,8 +102,9 @@ class Keeper:
     async def health(self) -> Health:
         """Return how the schedule is doing, and show it in the figures."""
         snapshots = await self.snapshots()
-        newest = _newest(snapshots)
-        stale = is_stale(self._settings.schedule, newest=newest, status=self._status, now=self._clock.now())
+        now = self._clock.now()
+        newest = _newest(snapshots, now)
+        stale = is_stale(self._settings.schedule, newest=newest, status=self._status, now=now)
         self._metrics.count_snapshots(snapshots)
         self._metrics.newest.set(newest.timestamp() if newest else 0)
         self._metrics.stale.set(stale)
@@ -122,7 +122,7 @@ class Keeper:
             await self._note(self._status.failed(self._clock.now(), error.message, error.reason))
             raise
         self._metrics.writer_wait.labels("create").set(snapshot.writer_wait_seconds)
-        await self._note(self._status.succeeded(snapshot.created_time))
+        await self._note(self._status.as_of(self._clock.now()).succeeded(snapshot.created_time))
         log.info(
             "snapshot taken",
             snapshot_id=snapshot.snapshot_id,
@@ -211,7 +211,8 @@ class Keeper:
             await self._note(self._status.drill_failed(self._clock.now(), error.message))
             return False
         log.info("the restore drill went well", snapshot_id=tried.snapshot_id)
-        await self._note(self._status.drilled(self._clock.now()))
+        now = self._clock.now()
+        await self._note(self._status.as_of(now).drilled(now))
         return True
 
     async def change_settings(self, settings: Settings) -> None:
@@ -277,9 +278,13 @@ class Keeper:
             self._metrics.seconds.labels(operation).observe(self._clock.monotonic() - began)
 
 
-def _newest(snapshots: list[Snapshot]) -> datetime | None:
-    """Return when the newest good snapshot was taken; what a restore replaced does not count."""
+def _newest(snapshots: list[Snapshot], now: datetime) -> datetime | None:
+    """Return when the newest good snapshot was taken, up to now; what a restore replaced does not count."""
     return next(
-        (one.created_time for one in snapshots if one.state is State.OK and one.trigger is not Trigger.PRE_RESTORE),
+        (
+            one.created_time
+            for one in snapshots
+            if one.state is State.OK and one.trigger is not Trigger.PRE_RESTORE and one.created_time <= now
+        ),
         None,
     )

@@ -18,6 +18,8 @@ GRACE = timedelta(hours=1)
 FROZEN_FOR = timedelta(hours=1)
 """How long after a failed Create nothing is removed."""
 
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
@@ -38,9 +40,24 @@ class Status:
         """Return the status with a schedule that is followed from now on."""
         return replace(self, watched_since=since)
 
+    def as_of(self, now: datetime) -> "Status":
+        """Return the status without what a clock that was ahead has put into the future; it is watched from now on.
+
+        Such an instant would satisfy the schedule until it has come, and nobody would miss the snapshots.
+        """
+        return replace(
+            self,
+            watched_since=now if self.watched_since is None else min(self.watched_since, now),
+            success_time=_if_past(self.success_time, now),
+            failure_time=self.failure_time and min(self.failure_time, now),
+            drill_time=_if_past(self.drill_time, now),
+            drill_failure_time=self.drill_failure_time and min(self.drill_failure_time, now),
+        )
+
     def succeeded(self, at: datetime) -> "Status":
         """Return the status after a snapshot was taken."""
-        return replace(self, success_time=at, failure_time=None, failure="", failure_reason="")
+        latest = at if self.success_time is None else max(at, self.success_time)
+        return replace(self, success_time=latest, failure_time=None, failure="", failure_reason="")
 
     def succeeded_before(self, at: datetime | None) -> "Status":
         """Return the status with what the store tells of earlier times."""
@@ -91,8 +108,12 @@ def is_frozen(status: Status, *, now: datetime) -> str:
 
 
 def _latest(now: datetime, *instants: datetime | None) -> datetime:
-    """Return the latest of the instants up to now; now when there is none."""
-    return max((instant for instant in instants if instant is not None and instant <= now), default=now)
+    """Return the latest of the instants up to now; long ago when there is none, and never one that moves with now."""
+    return max((instant for instant in instants if instant is not None and instant <= now), default=_LONG_AGO)
+
+
+def _if_past(instant: datetime | None, now: datetime) -> datetime | None:
+    return instant if instant is not None and instant <= now else None
 
 
 class StatusFile:

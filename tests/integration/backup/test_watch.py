@@ -72,3 +72,37 @@ async def test_a_service_that_was_off_knows_from_the_store_when_it_last_worked(
     await keeper.open()
     assert (await keeper.health()).status.success_time == snapshot.created_time
     assert (await keeper.health()).status.watched_since == clock.now()
+
+
+async def test_a_clock_that_was_ahead_at_the_first_start_does_not_switch_the_schedule_off(
+    keeper: Keeper, clock: FakeClock
+) -> None:
+    assert await keeper.take_scheduled()
+    clock.step_wall_clock(-timedelta(days=400).total_seconds())
+    assert keeper.done_until() < clock.now() - timedelta(days=1)
+    assert (await keeper.health()).stale
+    assert await keeper.take_scheduled()
+    assert keeper.done_until() == clock.now()
+    assert not (await keeper.health()).stale
+
+
+async def test_a_service_started_when_the_clock_is_right_again_follows_its_schedule(
+    keeper: Keeper, clock: FakeClock
+) -> None:
+    await keeper.take_scheduled()
+    clock.step_wall_clock(-timedelta(days=400).total_seconds())
+    await keeper.open()
+    began = clock.now()
+    await clock.advance(timedelta(days=2).total_seconds())
+    assert keeper.done_until() == began
+    assert (await keeper.health()).stale
+
+
+async def test_a_snapshot_from_the_future_does_not_hide_a_fresh_one(
+    keeper: Keeper, vault: Vault, live: Path, clock: FakeClock, job: Job
+) -> None:
+    clock.step_wall_clock(timedelta(days=400).total_seconds())
+    Creator(vault=vault, live=live, clock=clock).create(Wish(trigger=Trigger.CRON), job)
+    clock.step_wall_clock(-timedelta(days=399).total_seconds())
+    assert await keeper.take_scheduled()
+    assert not (await keeper.health()).stale

@@ -68,6 +68,23 @@ def test_a_failure_outlives_a_restart_and_a_success_ends_it(tmp_path: Path) -> N
     assert file.load().succeeded(NOW) == Status(success_time=NOW)
 
 
+def test_what_a_clock_that_was_ahead_has_noted_does_not_count() -> None:
+    ahead = NOW + timedelta(days=400)
+    status = Status(watched_since=ahead, success_time=ahead, failure_time=ahead, drill_time=ahead, failure="full")
+    assert status.as_of(NOW) == Status(watched_since=NOW, failure_time=NOW, failure="full")
+    past = Status(watched_since=AT_TWO, success_time=AT_TWO, drill_time=AT_TWO)
+    assert past.as_of(NOW) == past
+
+
+def test_without_a_past_instant_the_schedule_is_due_and_not_satisfied_for_ever() -> None:
+    ahead = NOW + timedelta(days=400)
+    assert Status(watched_since=ahead, success_time=ahead).done_until(NOW) < AT_TWO
+
+
+def test_a_success_noted_late_does_not_take_back_a_later_one() -> None:
+    assert Status().succeeded(NOW).succeeded(AT_TWO).success_time == NOW
+
+
 def test_a_damaged_status_is_begun_anew(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
     path.write_text("{")
@@ -80,7 +97,8 @@ def test_a_damaged_status_is_begun_anew(tmp_path: Path) -> None:
         (AT_TWO, NOW, False),
         (AT_TWO - timedelta(days=1), AT_TWO + GRACE - timedelta(seconds=1), False),
         (AT_TWO - timedelta(days=1), AT_TWO + GRACE, True),
-        (None, NOW, False),
+        (None, NOW, True),
+        (NOW + timedelta(days=400), NOW, True),
     ],
 )
 def test_a_schedule_is_stale_once_its_snapshot_is_late(newest: datetime | None, now: datetime, stale: bool) -> None:
