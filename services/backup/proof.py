@@ -63,7 +63,7 @@ def read_contents(connection: sqlite3.Connection) -> Contents:
         application_id=pragma(connection, "application_id"),
         page_size=pragma(connection, "page_size"),
         text_encoding=pragma(connection, "encoding"),
-        schema_revisions=_revisions(connection, tables),
+        schema_revisions=read_revisions(connection),
         incarnation=read_incarnation(connection),
         row_counts=count_rows(connection, tables),
     )
@@ -91,6 +91,18 @@ def read_incarnation(connection: sqlite3.Connection) -> str:
     return row[0] if row else ""
 
 
+def read_revisions(connection: sqlite3.Connection, *, schema: str = "main") -> dict[str, str]:
+    """Return what `mailer.database.migrate.schema_revisions` would, without SQLAlchemy."""
+    return {
+        table.removeprefix(_REVISION_TABLE): ",".join(
+            row[0]
+            for row in connection.execute(f"SELECT version_num FROM {schema}.{quoted(table)} ORDER BY version_num")
+        )
+        for table in table_names(connection, schema=schema)
+        if table.startswith(_REVISION_TABLE)
+    }
+
+
 def quoted(name: str) -> str:
     """Return a table or column name as SQL."""
     return '"' + name.replace('"', '""') + '"'
@@ -99,14 +111,3 @@ def quoted(name: str) -> str:
 def pragma(connection: sqlite3.Connection, name: str) -> Any:
     """Return what a PRAGMA says about the main database."""
     return connection.execute(f"PRAGMA main.{name}").fetchone()[0]
-
-
-def _revisions(connection: sqlite3.Connection, tables: list[str]) -> dict[str, str]:
-    """Return what `mailer.database.migrate.schema_revisions` would, without SQLAlchemy."""
-    return {
-        table.removeprefix(_REVISION_TABLE): ",".join(
-            row[0] for row in connection.execute(f"SELECT version_num FROM main.{quoted(table)} ORDER BY version_num")
-        )
-        for table in tables
-        if table.startswith(_REVISION_TABLE)
-    }

@@ -19,7 +19,7 @@ from services.backup.live import DamagedLive, LiveState, alone, is_damaged, look
 from services.backup.offline import arriving_path, put_in_place
 from services.backup.pack import damaged
 from services.backup.pre_restore import PreRestore
-from services.backup.proof import count_rows, read_incarnation, table_names
+from services.backup.proof import count_rows, read_incarnation, read_revisions, table_names
 from services.backup.restore_book import Entry, RestoreBook, Restored, TableChange
 from services.backup.snapshot import Snapshot
 from services.backup.stage import Stages, attach, editing, page_size_of, rebuild
@@ -87,8 +87,8 @@ class Restorer:
         """Restore, or return what an earlier call of the same id did.
 
         Raises Aborted (BACKUP_BUSY), AlreadyExists (REQUEST_ID_REUSED), NotFound, InvalidArgument, DataLoss
-        (the snapshot is damaged), FailedPrecondition (a newer schema, another engine, no space, a file that
-        others have open), Unavailable (busy). The live database is as it was, unless the message says so.
+        (the snapshot is damaged), FailedPrecondition (a newer schema on either side, another engine, no space, a
+        file that others have open), Unavailable (busy). The live database is as it was, unless the message says so.
         """
         entry = self._book.find(request_id, snapshot_id=snapshot_id)
         if entry is not None and entry.done:
@@ -214,10 +214,15 @@ class Restorer:
 
     @contextmanager
     def _attached(self, stage: sqlite3.Connection, job: Job) -> Iterator[None]:
-        """Let the stage see the live database as `live`, as it is at one instant, in one transaction."""
+        """Let the stage see the live database as `live`, as it is at one instant, in one transaction.
+
+        Raises FailedPrecondition for one that a newer version works on.
+        """
         attach(stage, self._live)
         try:
             with _transaction(stage), interruptible(stage, job):
+                # Asked again each time: another process may have migrated it meanwhile.
+                self._stages.refuse_newer_live(read_revisions(stage, schema="live"))
                 yield
         finally:
             stage.execute("DETACH DATABASE live")

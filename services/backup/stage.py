@@ -51,6 +51,19 @@ class Stages:
             self._migrate(path)
             yield path
 
+    def refuse_newer_live(self, revisions: Mapping[str, str]) -> None:
+        """Refuse to replace a database that a newer version works on: it would be set back to older tables.
+
+        Raises FailedPrecondition.
+        """
+        for owner, revision in self._unknown(revisions):
+            raise FailedPrecondition(
+                f"The database is of a newer {owner} (revision {revision}) than this backup service knows; nothing "
+                "was changed. Update the backup service, then repeat this call.",
+                reason="DATABASE_NEWER",
+                metadata={"owner": owner, "revision": revision},
+            )
+
     def _refuse(self, snapshot: Snapshot) -> None:
         """Refuse what can be refused by the manifest alone."""
         if snapshot.damage:
@@ -63,15 +76,20 @@ class Stages:
         self._refuse_newer(snapshot, snapshot.schema_revisions)
 
     def _refuse_newer(self, snapshot: Snapshot, revisions: Mapping[str, str]) -> None:
+        for owner, revision in self._unknown(revisions):
+            raise FailedPrecondition(
+                f"Snapshot {snapshot.snapshot_id} was written by a newer {owner} (revision {revision}): "
+                "install that version first, or restore a snapshot from before the upgrade.",
+                reason="SNAPSHOT_NEWER",
+                metadata={"owner": owner, "revision": revision},
+            )
+
+    def _unknown(self, revisions: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        """Yield owner and revision of tables that a later version of this program has made."""
         known = {owned.owner: known_revisions(owned) for owned in (OURS, *self._migrations)}
         for owner, revision in revisions.items():
             if not set(filter(None, revision.split(","))) <= known.get(owner, frozenset()):
-                raise FailedPrecondition(
-                    f"Snapshot {snapshot.snapshot_id} was written by a newer {owner} (revision {revision}): "
-                    "install that version first, or restore a snapshot from before the upgrade.",
-                    reason="SNAPSHOT_NEWER",
-                    metadata={"owner": owner, "revision": revision},
-                )
+                yield owner, revision
 
     def _migrate(self, path: Path) -> None:
         try:

@@ -130,6 +130,30 @@ class TestRefused:
         assert caught.value.reason == "SNAPSHOT_NEWER"
         assert incarnation(live) == "first"
 
+    def test_a_live_database_of_a_newer_schema(self, live: Path, take: Take, restorer: Restorer, job: Job) -> None:
+        snapshot = take()
+        change(live, "UPDATE alembic_version_sender SET version_num = '9999'")
+        with pytest.raises(FailedPrecondition, match="newer sender"):
+            restorer.plan(snapshot.snapshot_id, job)
+        with pytest.raises(FailedPrecondition, match="newer sender") as caught:
+            restorer.restore(snapshot.snapshot_id, job, request_id="r")
+        assert caught.value.reason == "DATABASE_NEWER"
+        assert rows(live, "SELECT version_num FROM alembic_version_sender") == [("9999",)]
+
+    def test_a_live_database_that_was_migrated_just_before_the_lock_was_taken(
+        self, live: Path, take: Take, restorer: Restorer, job: Job, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        snapshot, run = take(), Swap.run
+
+        def migrated_before(swap: Swap, job: Job) -> float:
+            change(live, "UPDATE alembic_version_sender SET version_num = '9999'")
+            return run(swap, job)
+
+        monkeypatch.setattr(Swap, "run", migrated_before)
+        with pytest.raises(FailedPrecondition, match="newer sender"):
+            restorer.restore(snapshot.snapshot_id, job, request_id="r")
+        assert incarnation(live) == "first"
+
     def test_a_live_database_of_another_application(self, live: Path, take: Take, restorer: Restorer, job: Job) -> None:
         snapshot = take()
         change(live, "PRAGMA application_id = 7")
