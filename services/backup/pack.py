@@ -109,7 +109,7 @@ def _plain_chunks(packed: Path, expected: Snapshot, job: Job) -> Iterator[bytes]
                 pass  # what lies behind the end of the packed stream counts for the hash too
     except zstandard.ZstdError as error:
         raise damaged(expected, f"it cannot be unpacked: {error}") from error
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise damaged(expected, "its packed copy is missing") from error
     if source.digest.hexdigest() != expected.packed_sha256:
         raise damaged(expected, "its packed copy does not match its SHA-256")

@@ -6,7 +6,7 @@ without a manifest there is no snapshot, whatever else lies there.
 
 import secrets
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from services.backup.workroom import Workroom
 
 _PACKED = ".db.zst"
 _MANIFEST = ".json"
+_MARK = ".halfway"
+"""Ends the names, in work/, that tell which copies are being published or removed."""
 _LARGEST_MANIFEST_BYTES = 4 * 1024 * 1024
 
 
@@ -27,7 +29,8 @@ class Vault:
     def __init__(self, directory: Path) -> None:
         """Name the directory; `open` makes it."""
         self.directory = directory
-        self._work = Workroom(directory / "work")
+        self._work_directory = directory / "work"
+        self._work = Workroom(self._work_directory)
 
     def open(self) -> None:
         """Make the directories, for the owner only, and sweep what a killed process left."""
@@ -54,22 +57,20 @@ class Vault:
 
     def sweep(self) -> list[str]:
         """Remove what a killed operation left and return the names. Only under `exclusive`."""
-        swept = self._work.sweep()
         left = []
-        for path in self.directory.iterdir():
-            name = path.name
-            packed = name.removesuffix(_PACKED)
-            if packed != name and is_snapshot_id(packed) and not self._manifest(packed).exists():
-                left.append(path)
-        for path in left:
-            path.unlink(missing_ok=True)
+        # A copy without a manifest may be on its way back from elsewhere: only marked ones are ours to remove.
+        for mark in self._work_directory.glob(f"*{_MARK}"):
+            snapshot_id = mark.name.removesuffix(_MARK)
+            packed = self._packed(snapshot_id)
+            if is_snapshot_id(snapshot_id) and not self._manifest(snapshot_id).exists() and packed.is_file():
+                left.append(packed)
         with self._manifests():
-            for path in self.directory.glob(f".mailer_*{UNFINISHED}"):
-                left.append(path)
+            left += [path for path in self.directory.glob(f".mailer_*{UNFINISHED}") if path.is_file()]
+            for path in left:
                 path.unlink(missing_ok=True)
         if left:
             sync_directory(self.directory)
-        return swept + [path.name for path in left]
+        return [path.name for path in left] + self._work.sweep()
 
     def new_id(self, now: datetime) -> str:
         """Return an id that nothing in the store has."""
@@ -84,24 +85,32 @@ class Vault:
 
     def publish(self, snapshot: Snapshot, packed: Path) -> None:
         """Make a packed copy that is on disk already into a snapshot. Only under `exclusive`."""
+        self._mark(snapshot.snapshot_id)
         move_file(packed, self._packed(snapshot.snapshot_id))
         replace_file(self._manifest(snapshot.snapshot_id), snapshot.to_json())
+        self._unmark(snapshot.snapshot_id)
 
     def record(self, snapshot: Snapshot) -> bool:
         """Write what is now known about a snapshot; False when it was removed meanwhile."""
         with self._manifests():
-            if not self._manifest(snapshot.snapshot_id).exists():
+            if not self._manifest(snapshot.snapshot_id).is_file():
                 return False
             replace_file(self._manifest(snapshot.snapshot_id), snapshot.to_json())
             return True
 
     def remove(self, snapshot_id: str) -> None:
         """Remove a snapshot, manifest first: half a removal leaves no snapshot. Only under `exclusive`."""
+        # On a full disk removing is the cure: then a copy may be left behind by a crash.
+        with suppress(OSError):
+            self._mark(snapshot_id)
         with self._manifests():
             self._manifest(snapshot_id).unlink(missing_ok=True)
             sync_directory(self.directory)
-            self._packed(snapshot_id).unlink(missing_ok=True)
-            sync_directory(self.directory)
+            packed = self._packed(snapshot_id)
+            if packed.is_file() or packed.is_symlink():
+                packed.unlink()
+                sync_directory(self.directory)
+        self._unmark(snapshot_id)
 
     def snapshots(self) -> list[Snapshot]:
         """Return all snapshots, newest first; files that are not ours are passed over, damage is a state."""
@@ -130,15 +139,16 @@ class Vault:
 
     def packed_size(self, snapshot_id: str) -> int:
         """Return the bytes a snapshot takes up; 0 when its copy is missing."""
-        try:
-            return self._packed(snapshot_id).stat().st_size
-        except FileNotFoundError:
-            return 0
+        packed = self._packed(snapshot_id)
+        return packed.stat().st_size if packed.is_file() else 0
 
     def _read(self, snapshot_id: str) -> Snapshot | None:
         """Return a snapshot with the damage that shows without reading its copy; None if there is none."""
+        path = self._manifest(snapshot_id)
+        if not path.is_file():
+            return None
         try:
-            with self._manifest(snapshot_id).open("rb") as file:
+            with path.open("rb") as file:
                 snapshot = Snapshot.from_json(file.read(_LARGEST_MANIFEST_BYTES), snapshot_id=snapshot_id)
         except FileNotFoundError:
             return None
@@ -147,13 +157,20 @@ class Vault:
         return snapshot if snapshot.damage else snapshot.with_damage(self._visible_damage(snapshot))
 
     def _visible_damage(self, snapshot: Snapshot) -> str:
-        try:
-            size = self._packed(snapshot.snapshot_id).stat().st_size
-        except FileNotFoundError:
+        if not self._packed(snapshot.snapshot_id).is_file():
             return "the packed copy is missing"
+        size = self.packed_size(snapshot.snapshot_id)
         if size == snapshot.packed_size_bytes:
             return ""
         return f"the packed copy has {size} bytes instead of {snapshot.packed_size_bytes}"
+
+    def _mark(self, snapshot_id: str) -> None:
+        """Note, on disk when this returns, that a copy may lie there without its manifest for a while."""
+        (self._work_directory / f"{snapshot_id}{_MARK}").touch(mode=0o600)
+        sync_directory(self._work_directory)
+
+    def _unmark(self, snapshot_id: str) -> None:
+        (self._work_directory / f"{snapshot_id}{_MARK}").unlink(missing_ok=True)
 
     @contextmanager
     def _manifests(self) -> Iterator[None]:

@@ -44,7 +44,8 @@ class Workroom:
         """Remove what makers left that have died; returns the names."""
         swept = []
         for path in self._directory.iterdir():
-            if not path.is_dir():
+            # A link is removed, not followed: what it points at is not ours.
+            if path.is_symlink() or not path.is_dir():
                 path.unlink(missing_ok=True)
             elif not self._remove_ownerless(path):
                 continue

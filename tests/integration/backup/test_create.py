@@ -165,6 +165,7 @@ def test_half_a_publication_is_no_snapshot_and_is_swept(vault: Vault, take: Take
     good = take()
     orphan = vault.directory / "mailer_20260101T000000Z-0a1b2c3d.db.zst"
     orphan.write_bytes(b"x")
+    (vault.directory / "work" / "mailer_20260101T000000Z-0a1b2c3d.halfway").touch()
     (vault.directory / "work" / "copy-1234").write_bytes(b"x")
     (vault.directory / f".{good.snapshot_id}.json.new").write_bytes(b"x")
     (vault.directory / "notes.txt").write_text("mine")
@@ -174,6 +175,48 @@ def test_half_a_publication_is_no_snapshot_and_is_swept(vault: Vault, take: Take
     assert list(vault.directory.glob(".*")) == []
     assert list((vault.directory / "work").iterdir()) == []
     assert (vault.directory / "notes.txt").exists()
+
+
+def test_a_copy_that_somebody_brings_back_before_its_manifest_is_not_swept(vault: Vault, take: Take) -> None:
+    snapshot = take()
+    manifest = vault.directory / f"{snapshot.snapshot_id}.json"
+    data = manifest.read_bytes()
+    manifest.unlink()
+    take()
+    Vault(vault.directory).open()
+    manifest.write_bytes(data)
+    assert vault.get(snapshot.snapshot_id).state is State.OK
+
+
+def test_folders_and_links_that_are_named_like_ours_are_passed_over(
+    vault: Vault, take: Take, job: Job, tmp_path: Path
+) -> None:
+    for name in ("mailer_20260101T000000Z-00000001.db.zst", "mailer_20260101T000000Z-00000002.json"):
+        (vault.directory / name).mkdir()
+    (vault.directory / ".mailer_20260101T000000Z-00000003.json.new").mkdir()
+    (vault.directory / "work" / "link").symlink_to(tmp_path, target_is_directory=True)
+    (vault.directory / "work" / "mailer_20260101T000000Z-00000001.halfway").touch()
+    Vault(vault.directory).open()
+    snapshot = take()
+    assert [one.snapshot_id for one in vault.snapshots()] == [snapshot.snapshot_id]
+    vault.remove(snapshot.snapshot_id)
+    assert vault.snapshots() == []
+    assert list((vault.directory / "work").iterdir()) == []
+    assert not (tmp_path / "lock").exists()
+
+
+def test_a_folder_in_the_place_of_a_copy_is_a_missing_copy_and_is_not_removed(
+    vault: Vault, take: Take, job: Job
+) -> None:
+    snapshot = take()
+    packed = vault.packed_path(snapshot)
+    packed.unlink()
+    packed.mkdir()
+    assert verify(vault, snapshot, job, now=SystemClock().now()).damage == "its packed copy is missing"
+    assert vault.get(snapshot.snapshot_id).state is State.DAMAGED
+    vault.remove(snapshot.snapshot_id)
+    assert vault.snapshots() == []
+    assert packed.is_dir()
 
 
 def test_a_sweep_takes_nothing_from_those_who_are_at_work(vault: Vault) -> None:
