@@ -9,7 +9,7 @@ from services.backup.job import Phase, Progress
 from services.backup.keeper import Health
 from services.backup.pruning import Pruned
 from services.backup.restore_book import Restored
-from services.backup.retention import Policy
+from services.backup.retention import LONGEST_WITHIN, Policy
 from services.backup.settings import Settings
 from services.backup.snapshot import Snapshot, State, Trigger
 
@@ -151,6 +151,8 @@ def read_policy(message: pb.RetentionPolicy, violations: Violations, *, field: s
         within = from_duration(message.keep_within)
         if within < timedelta():
             raise ValueError("must not be negative")
+        if within > LONGEST_WITHIN:
+            raise ValueError(f"use at most 100 years ({LONGEST_WITHIN // timedelta(seconds=1)}s)")
     except ValueError as error:
         violations.add(f"{field}.keep_within", str(error))
     return Policy(

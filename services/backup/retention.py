@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta, tzinfo
 PRE_RESTORE_KEPT_FOR = timedelta(days=7)
 """A state that a restore replaced stays at least so long, whatever the policy says."""
 
+LONGEST_WITHIN = timedelta(days=36525)
+"""A hundred years: nobody means more."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -80,7 +83,7 @@ def decide(policy: Policy, candidates: Iterable[Candidate], *, now: datetime, zo
     for snapshot_id, reason in (*_last(policy, verified), *_periodic(policy, verified, zone)):
         reasons[snapshot_id].append(reason)
     for one in ordered:
-        if now - policy.keep_within < one.created_time <= now:
+        if one.created_time <= now and now - one.created_time < policy.keep_within:
             reasons[one.snapshot_id].append("within")
     return [Verdict(one.snapshot_id, tuple(reasons[one.snapshot_id])) for one in ordered]
 

@@ -188,9 +188,7 @@ def test_a_copy_that_somebody_brings_back_before_its_manifest_is_not_swept(vault
     assert vault.get(snapshot.snapshot_id).state is State.OK
 
 
-def test_folders_and_links_that_are_named_like_ours_are_passed_over(
-    vault: Vault, take: Take, job: Job, tmp_path: Path
-) -> None:
+def test_folders_and_links_that_are_named_like_ours_are_passed_over(vault: Vault, take: Take, tmp_path: Path) -> None:
     for name in ("mailer_20260101T000000Z-00000001.db.zst", "mailer_20260101T000000Z-00000002.json"):
         (vault.directory / name).mkdir()
     (vault.directory / ".mailer_20260101T000000Z-00000003.json.new").mkdir()

@@ -239,6 +239,14 @@ class TestPrune:
         assert details.code == grpc.StatusCode.INVALID_ARGUMENT
         assert [violation.field for violation in details.violations] == ["policy"]
 
+    @pytest.mark.parametrize("seconds", [36525 * 86400 + 1, 315_576_000_000, -1])
+    async def test_a_span_that_nobody_means_is_refused(self, service: Service, seconds: int) -> None:
+        policy = pb.RetentionPolicy(keep_within=Duration(seconds=seconds))
+        details = await refused(service.client.Prune(pb.BackupPruneRequest(policy=policy), timeout=5))
+        assert [violation.field for violation in details.violations] == ["policy.keep_within"]
+        details = await refused(update(service, "retention_policy", retention_policy=policy))
+        assert [violation.field for violation in details.violations] == ["settings.retention_policy.keep_within"]
+
     async def test_nothing_goes_right_after_a_failed_create(self, service: Service, live: Path) -> None:
         await created(service, "one")
         await created(service, "two")

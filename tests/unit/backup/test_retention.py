@@ -110,6 +110,11 @@ def test_pinned_ones_and_one_in_use_stay() -> None:
     assert set(kept(decide(Policy(keep_last=1), candidates, now=NOW))) == {"day-00", "pinned", "used"}
 
 
+def test_a_span_that_began_before_all_time_keeps_everything() -> None:
+    policy = Policy(keep_within=timedelta(days=3_652_500))
+    assert kept(decide(policy, daily(3), now=NOW)) == kept(decide(Policy(keep_last=3), daily(3), now=NOW))
+
+
 def test_an_empty_policy_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         decide(Policy(), daily(3), now=NOW)
