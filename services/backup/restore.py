@@ -66,6 +66,7 @@ class Restorer:
             with self._vault.exclusive():
                 arriving_path(self._live).unlink(missing_ok=True)
                 self._book.sweep()
+                self._settle_book()
         except Aborted:
             return  # another process is at work: whoever comes next sweeps
 
@@ -95,9 +96,9 @@ class Restorer:
             return entry.restored
         with self._vault.exclusive():
             self._vault.sweep()
+            self._settle_book()
             entry = self._book.find(request_id, snapshot_id=snapshot_id)
-            if entry is not None and (entry.done or self._has_happened(entry)):
-                self._book.write(replace(entry, done=True))
+            if entry is not None and entry.done:
                 return entry.restored
             draft = Entry(
                 request_id=request_id,
@@ -105,9 +106,7 @@ class Restorer:
                 done=False,
                 restored=Restored(snapshot_id=snapshot_id, incarnation=uuid.uuid4().hex),
             )
-            restored = self._restore(self._vault.get(snapshot_id), draft, job)
-            self._book.write(replace(draft, done=True, restored=restored))
-            return restored
+            return self._restore(self._vault.get(snapshot_id), draft, job)
 
     def _restore(self, snapshot: Snapshot, draft: Entry, job: Job) -> Restored:
         state = look(self._live)
@@ -150,6 +149,8 @@ class Restorer:
                     lock_limit_seconds=self._lock_limit_seconds,
                 )
                 seconds = swap.run(job)
+                restored = replace(restored, write_lock_seconds=seconds)
+                self._close(draft, restored)
         except BaseException:
             if before is not None and not self._has_happened(draft):
                 self._vault.remove(before.snapshot_id)
@@ -157,7 +158,7 @@ class Restorer:
         self._settle(restored)
         if before is not None:
             self._pre_restore.prove(before, job)
-        return replace(restored, write_lock_seconds=seconds)
+        return restored
 
     def _offline(self, snapshot: Snapshot, draft: Entry, state: LiveState, job: Job) -> Restored:
         """Put a file where none can be opened, while nobody has it open.
@@ -169,6 +170,7 @@ class Restorer:
                 restored = self._doubt(stage, snapshot, incarnation=draft.restored.incarnation)
             self._book.write(replace(draft, restored=restored))
             put_in_place(path, self._live, self._clock.now())
+            self._close(draft, restored)
         return restored
 
     @contextmanager
@@ -262,15 +264,40 @@ class Restorer:
                 reason="RESTORED_NOT_SOUND",
             )
 
+    def _close(self, draft: Entry, restored: Restored) -> None:
+        """Write down that a restore has happened. Where that fails, it has happened all the same."""
+        try:
+            self._book.write(replace(draft, done=True, restored=restored))
+        except OSError as error:
+            log.warning("the restore is written down later", snapshot_id=draft.snapshot_id, error=str(error))
+
+    def _settle_book(self) -> None:
+        """Close the entries of restores that were cut short, before another one gives the database its identity.
+
+        Later nobody could tell that they happened, and repeating them would undo the other. Only under the lock
+        of the store.
+        """
+        entries = self._book.unfinished()
+        incarnation = self._live_incarnation() if entries else ""
+        for entry in entries:
+            if entry.restored.incarnation == incarnation:
+                self._book.write(replace(entry, done=True))
+            elif incarnation:
+                self._book.forget(entry)
+
     def _has_happened(self, entry: Entry) -> bool:
         """Say whether a restore that was cut short had committed: then the database has its incarnation."""
+        return self._live_incarnation() == entry.restored.incarnation
+
+    def _live_incarnation(self) -> str:
+        """Return the identity of the live database, '' when it cannot be read."""
         if not self._live.exists():
-            return False
+            return ""
         try:
             with connected(self._live, mode="rw") as live:
-                return read_incarnation(live) == entry.restored.incarnation
+                return read_incarnation(live)
         except sqlite3.Error:
-            return False
+            return ""
 
 
 @contextmanager

@@ -81,6 +81,15 @@ class RestoreBook:
         for path in files[_KEPT_ENTRIES:]:
             path.unlink(missing_ok=True)
 
+    def unfinished(self) -> list[Entry]:
+        """Return the restores that were begun and did not say how they ended."""
+        entries = (_entry(json.loads(path.read_bytes())) for path in self._directory.glob("*.json"))
+        return [entry for entry in entries if not entry.done]
+
+    def forget(self, entry: Entry) -> None:
+        """Remove the entry of a restore that did not happen."""
+        self._path(entry.request_id).unlink(missing_ok=True)
+
     def sweep(self) -> None:
         """Remove what a killed process did not finish writing. Only under the lock of the store."""
         for path in self._directory.glob(f".*{UNFINISHED}"):

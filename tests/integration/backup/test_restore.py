@@ -1,5 +1,6 @@
 """Restores that go well, that are refused, and that find no database to restore into."""
 
+import errno
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from services.backup.create import Creator, Wish
 from services.backup.job import Job, Phase, Progress
 from services.backup.pack import pack, unpack
 from services.backup.restore import Restorer
+from services.backup.restore_book import Entry, RestoreBook
 from services.backup.snapshot import Snapshot, State, Trigger
 from services.backup.swap import Swap
 from services.backup.vault import Vault
@@ -306,6 +308,49 @@ class TestCutShort:
         restored = restorer.restore(snapshot.snapshot_id, job, request_id="r")
         assert restored.incarnation == committed == incarnation(live)
         assert run_states(live) == {"since": "sending"}
+
+    def test_repeating_one_that_nobody_wrote_down_does_not_undo_a_later_one(
+        self, live: Path, vault: Vault, take: Take, restorer: Restorer, job: Job
+    ) -> None:
+        snapshot = take()
+        first = restorer.restore(snapshot.snapshot_id, job, request_id="first")
+        book = RestoreBook(vault.directory / "restores")
+        entry = book.find("first", snapshot_id=snapshot.snapshot_id)
+        assert entry is not None
+        book.write(replace(entry, done=False))
+        later = restorer.restore(first.pre_restore_snapshot_id, job, request_id="later")
+        repeated = restorer.restore(snapshot.snapshot_id, job, request_id="first")
+        assert repeated == first
+        assert incarnation(live) == later.incarnation
+
+    def test_it_is_written_down_at_the_next_start(self, vault: Vault, take: Take, restorer: Restorer, job: Job) -> None:
+        snapshot = take()
+        book = RestoreBook(vault.directory / "restores")
+        happened = restorer.restore(snapshot.snapshot_id, job, request_id="happened")
+        for request_id, restored in (("happened", happened), ("begun", replace(happened, incarnation="never"))):
+            book.write(Entry(request_id=request_id, snapshot_id=snapshot.snapshot_id, done=False, restored=restored))
+        restorer.sweep()
+        entry = book.find("happened", snapshot_id=snapshot.snapshot_id)
+        assert entry is not None
+        assert (entry.done, entry.restored) == (True, happened)
+        assert book.find("begun", snapshot_id=snapshot.snapshot_id) is None
+
+    def test_one_whose_end_could_not_be_written_down_has_happened(
+        self, live: Path, take: Take, restorer: Restorer, job: Job, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        snapshot, write = take(), RestoreBook.write
+
+        def write_first(book: RestoreBook, entry: Entry) -> None:
+            if entry.done:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(book, entry)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(RestoreBook, "write", write_first)
+            restored = restorer.restore(snapshot.snapshot_id, job, request_id="r")
+        assert incarnation(live) == restored.incarnation
+        repeated = restorer.restore(snapshot.snapshot_id, job, request_id="r")
+        assert repeated.incarnation == restored.incarnation == incarnation(live)
 
     def test_a_restore_that_had_not_committed_is_done(
         self, live: Path, take: Take, restorer: Restorer, job: Job, monkeypatch: pytest.MonkeyPatch
