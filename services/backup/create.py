@@ -38,18 +38,34 @@ class Creator:
         self._clock = clock
 
     def create(self, wish: Wish, job: Job) -> Snapshot:
-        """Return a new, proven snapshot, or the one that an earlier call of the same id made.
+        """Return a new, proven snapshot, or the one that an earlier call of the same id has made meanwhile.
 
         Raises Aborted (BACKUP_BUSY), AlreadyExists (REQUEST_ID_REUSED), FailedPrecondition (no database, no
         tables, no space), Unavailable (busy), DataLoss (the live database is damaged).
         Errors leave nothing.
         """
-        made = self._made_before(wish)
-        if made is not None:
-            return made
         with self._vault.exclusive():
             self._vault.sweep()
-            return self._made_before(wish) or self._create(wish, job)
+            return self.made_before(wish) or self._create(wish, job)
+
+    def made_before(self, wish: Wish) -> Snapshot | None:
+        """Return what an earlier call of the same id made: the manifests are the book of answers.
+
+        Raises AlreadyExists (REQUEST_ID_REUSED).
+        """
+        if not wish.request_id:
+            return None
+        for snapshot in self._vault.snapshots():
+            if snapshot.request_id == wish.request_id and snapshot.trigger is wish.trigger:
+                if snapshot.request_digest != wish.request_digest:
+                    raise AlreadyExists(
+                        f"request_id {wish.request_id} was used for another Create: use a new one, or repeat "
+                        "the same body.",
+                        reason="REQUEST_ID_REUSED",
+                        metadata={"request_id": wish.request_id, "snapshot_id": snapshot.snapshot_id},
+                    )
+                return snapshot
+        return None
 
     def _create(self, wish: Wish, job: Job) -> Snapshot:
         match look(self._live):
@@ -119,22 +135,6 @@ class Creator:
             duration_seconds=self._clock.monotonic() - began,
             verified_time=self._clock.now(),
         )
-
-    def _made_before(self, wish: Wish) -> Snapshot | None:
-        """Return what an earlier call of the same id made: the manifests are the book of answers."""
-        if not wish.request_id:
-            return None
-        for snapshot in self._vault.snapshots():
-            if snapshot.request_id == wish.request_id and snapshot.trigger is wish.trigger:
-                if snapshot.request_digest != wish.request_digest:
-                    raise AlreadyExists(
-                        f"request_id {wish.request_id} was used for another Create: use a new one, or repeat "
-                        "the same body.",
-                        reason="REQUEST_ID_REUSED",
-                        metadata={"request_id": wish.request_id, "snapshot_id": snapshot.snapshot_id},
-                    )
-                return snapshot
-        return None
 
 
 def require_space(directory: Path, size_bytes: int) -> None:

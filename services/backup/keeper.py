@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import TypeVar
 
 from mailer.clock import Clock
-from mailer.errors import Aborted, AlreadyExists, MailerError
+from mailer.errors import Aborted, AlreadyExists, CannotStart, MailerError
 from mailer.log import get_logger
 from services.backup import drill, pruning
 from services.backup.create import Creator, Wish
 from services.backup.job import Job, Progress
+from services.backup.live import translated
 from services.backup.metrics import BackupMetrics
 from services.backup.restore import Restorer
 from services.backup.restore_book import Restored
@@ -74,8 +75,14 @@ class Keeper:
 
     async def open(self) -> None:
         """Read what is kept beside the snapshots, and sweep what a killed process left. Raises CannotStart."""
-        await asyncio.to_thread(self._vault.open)
-        await asyncio.to_thread(self._restorer.sweep)
+        try:
+            await asyncio.to_thread(self._vault.open)
+            await asyncio.to_thread(self._restorer.sweep)
+        except OSError as error:
+            place = error.filename or self._vault.directory
+            raise CannotStart(
+                f"cannot use {place}: {error.strerror}; check its folder, or set MAILER_BACKUP_STORE_DIR"
+            ) from error
         self._settings = await asyncio.to_thread(self._settings_file.load)
         now = self._clock.now()
         status = (await asyncio.to_thread(self._status_file.load)).as_of(now)
@@ -96,13 +103,18 @@ class Keeper:
         return self._status.drilled_until(self._clock.now())
 
     async def snapshots(self) -> list[Snapshot]:
-        """Return all snapshots, newest first."""
-        return await asyncio.to_thread(self._vault.snapshots)
+        """Return all snapshots, newest first. Raises FailedPrecondition when the store cannot be read."""
+        with translated():
+            return await asyncio.to_thread(self._vault.snapshots)
 
     async def health(self) -> Health:
         """Return how the schedule is doing, and show it in the figures."""
-        snapshots = await self.snapshots()
         now = self._clock.now()
+        try:
+            snapshots = await self.snapshots()
+        except MailerError as error:
+            self._metrics.stale.set(1)
+            return Health(self._status.failed(now, error.message, error.reason), stale=True)
         newest = _newest(snapshots, now)
         stale = is_stale(self._settings.schedule, newest=newest, status=self._status, now=now)
         self._metrics.count_snapshots(snapshots)
@@ -113,13 +125,21 @@ class Keeper:
         return Health(self._status, stale)
 
     async def create(self, wish: Wish, *, limit_seconds: float | None = None, report: Report | None = None) -> Snapshot:
-        """Return a new snapshot; see Creator.create for what it raises."""
+        """Return a new snapshot, or what an earlier call made; see Creator.create for what it raises."""
         try:
+            with translated():
+                made = await asyncio.to_thread(self._creator.made_before, wish)
+            if made is not None:
+                return made  # nothing has happened now: it says nothing about our health
             snapshot = await self._run("create", lambda job: self._creator.create(wish, job), limit_seconds, report)
         except (Aborted, AlreadyExists):
             raise  # somebody else is at work, or asked wrongly: says nothing about our health
         except MailerError as error:
             await self._note(self._status.failed(self._clock.now(), error.message, error.reason))
+            raise
+        except Exception as error:
+            why = f"Create ended by a bug ({type(error).__name__}); the log says more."
+            await self._note(self._status.failed(self._clock.now(), why))
             raise
         self._metrics.writer_wait.labels("create").set(snapshot.writer_wait_seconds)
         await self._note(self._status.as_of(self._clock.now()).succeeded(snapshot.created_time))
@@ -219,9 +239,10 @@ class Keeper:
         """Keep new settings; they are valid when this returns. They have been checked."""
         before, self._settings = self._settings, settings
         try:
-            async with self._writing:
-                await asyncio.to_thread(self._settings_file.store, settings)
-        except OSError:
+            with translated():
+                async with self._writing:
+                    await asyncio.to_thread(self._settings_file.store, settings)
+        except (OSError, MailerError):
             self._settings = before
             raise
         if (before.backup_schedule, before.drill_schedule, before.time_zone) != (
@@ -261,7 +282,8 @@ class Keeper:
         began, outcome = self._clock.monotonic(), "error"
         work = asyncio.create_task(asyncio.to_thread(call, job))
         try:
-            result = await asyncio.shield(work)
+            with translated():
+                result = await asyncio.shield(work)
             outcome = "ok"
             return result
         except asyncio.CancelledError:

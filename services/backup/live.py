@@ -19,6 +19,19 @@ from services.backup.proof import pragma, table_names
 
 _PATIENCE_SECONDS = 10.0
 _RETRY_SECONDS = 0.05
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_UNUSABLE = {
+    errno.EACCES,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ENODEV,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ENXIO,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ESTALE,
+}
 _BEYOND_OPENING = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -74,9 +87,20 @@ def translated() -> Iterator[None]:
             raise DamagedLive(str(error)) from error
         raise unavailable(error) or error from error
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise no_space(str(error.strerror)) from error
-        raise
+        raise _of_the_disk(error) or error from error
+
+
+def _of_the_disk(error: OSError) -> FailedPrecondition | None:
+    """Return the error for what a person has to mend on the disk, None for anything else."""
+    if error.errno in _FULL:
+        return no_space(str(error.strerror))
+    if error.errno not in _UNUSABLE:
+        return None
+    return FailedPrecondition(
+        f"The disk does not do what is asked of it: {error.filename or 'a file'}: {error.strerror}. See that the "
+        "folder of the backups is there and can be written, then repeat this call.",
+        reason="STORE_UNUSABLE",
+    )
 
 
 def no_space(detail: str) -> FailedPrecondition:

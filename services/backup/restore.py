@@ -281,7 +281,7 @@ class Restorer:
         incarnation = self._live_incarnation() if entries else ""
         for entry in entries:
             if entry.restored.incarnation == incarnation:
-                self._book.write(replace(entry, done=True))
+                self._close(entry, entry.restored)
             elif incarnation:
                 self._book.forget(entry)
 

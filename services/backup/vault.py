@@ -114,7 +114,8 @@ class Vault:
 
     def snapshots(self) -> list[Snapshot]:
         """Return all snapshots, newest first; files that are not ours are passed over, damage is a state."""
-        names = [path.name.removesuffix(_MANIFEST) for path in self.directory.glob(f"mailer_*{_MANIFEST}")]
+        # Not by glob: that finds nothing where the directory is gone or cannot be read, and raises nothing.
+        names = [path.stem for path in self.directory.iterdir() if path.suffix == _MANIFEST]
         found = [self._read(name) for name in names if is_snapshot_id(name)]
         return sorted(
             (snapshot for snapshot in found if snapshot is not None),

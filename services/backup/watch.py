@@ -17,14 +17,9 @@ async def watch(keeper: Keeper, server: GrpcServer, clock: Clock) -> None:
     """Look every minute, until cancelled."""
     stale = False
     while True:
-        try:
-            health = await keeper.health()
-        except OSError as error:
-            log.error("the store cannot be read", error=str(error))
-            await server.report(SCHEDULE_HEALTH, serving=False)
-        else:
-            if health.stale and not stale:
-                log.error("snapshots are not taken as the schedule says", why=health.status.failure)
-            stale = health.stale
-            await server.report(SCHEDULE_HEALTH, serving=not stale)
+        health = await keeper.health()
+        if health.stale and not stale:
+            log.error("snapshots are not taken as the schedule says", why=health.status.failure)
+        stale = health.stale
+        await server.report(SCHEDULE_HEALTH, serving=not stale)
         await clock.sleep(_SECONDS)

@@ -146,6 +146,59 @@ class TestCreate:
         health = (await service.client.GetSettings(pb.BackupGetSettingsRequest(), timeout=5)).health
         assert "Not enough space" in health.last_failure
 
+    async def test_a_store_that_is_gone_is_said_and_shows_in_health(self, service: Service, vault: Vault) -> None:
+        snapshot_id = (await created(service)).snapshot.snapshot_id
+        shutil.rmtree(vault.directory)
+        policy = pb.RetentionPolicy(keep_last_count=1)
+        for call in (
+            created(service, "second"),
+            service.client.List(pb.BackupListRequest(), timeout=5),
+            service.client.Prune(pb.BackupPruneRequest(policy=policy), timeout=5),
+            service.client.Restore(pb.BackupRestoreRequest(request_id="r", snapshot_id=snapshot_id), timeout=5),
+            update(service, "backup_retention", backup_retention=3),
+        ):
+            details = await refused(call)
+            assert (details.code, details.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "STORE_UNUSABLE")
+        answer = await service.client.GetSettings(pb.BackupGetSettingsRequest(), timeout=5)
+        assert "No such file" in answer.health.last_failure
+        assert answer.health.stale
+        assert answer.settings.backup_retention == 7
+
+    @pytest.mark.parametrize("number", [errno.EROFS, errno.EIO, errno.EACCES, errno.ESTALE])
+    async def test_a_disk_that_cannot_be_written_is_said_and_shows_in_health(
+        self, service: Service, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        def broken(*_: object) -> None:
+            raise OSError(number, os.strerror(number), "store.lock")
+
+        monkeypatch.setattr(Vault, "exclusive", broken)
+        details = await refused(created(service))
+        assert (details.code, details.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "STORE_UNUSABLE")
+        health = (await service.client.GetSettings(pb.BackupGetSettingsRequest(), timeout=5)).health
+        assert os.strerror(number) in health.last_failure
+
+    async def test_a_create_that_ends_by_a_bug_shows_in_health(
+        self, service: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(Vault, "sweep", broken)
+        assert (await refused(created(service))).code is grpc.StatusCode.INTERNAL
+        health = (await service.client.GetSettings(pb.BackupGetSettingsRequest(), timeout=5)).health
+        assert "ZeroDivisionError" in health.last_failure
+
+    async def test_a_repeated_request_is_no_new_success(self, service: Service, live: Path) -> None:
+        await created(service)
+        await created(service, "second")
+        change(live, "PRAGMA application_id = 7")
+        await refused(created(service, "third"))
+        before = (await service.client.GetSettings(pb.BackupGetSettingsRequest(), timeout=5)).health
+        await created(service)
+        assert (await service.client.GetSettings(pb.BackupGetSettingsRequest(), timeout=5)).health == before
+        labels = {"operation": "create", "outcome": "ok"}
+        assert service.registry.get_sample_value("mailer_backup_operations_total", labels) == 2
+
     async def test_a_failure_shows_until_the_next_success(self, service: Service, live: Path) -> None:
         change(live, "PRAGMA application_id = 7")
         await refused(created(service))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from mailer.errors import CannotStart
 from services.backup.create import Creator, Wish
 from services.backup.job import Job
 from services.backup.keeper import Keeper
@@ -106,3 +107,11 @@ async def test_a_snapshot_from_the_future_does_not_hide_a_fresh_one(
     clock.step_wall_clock(-timedelta(days=399).total_seconds())
     assert await keeper.take_scheduled()
     assert not (await keeper.health()).stale
+
+
+async def test_a_place_that_cannot_hold_the_store_ends_the_start_in_one_line(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper._vault, "directory", Path("/proc/no/such/folder"))
+    with pytest.raises(CannotStart, match=r"cannot use /proc/no.*set MAILER_BACKUP_STORE_DIR"):
+        await keeper.open()
