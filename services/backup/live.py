@@ -103,6 +103,17 @@ def _of_the_disk(error: OSError) -> FailedPrecondition | None:
     )
 
 
+@contextmanager
+def writing_into_store() -> Iterator[None]:
+    """Say which disk is full, around a statement that writes a file into the store: SQLite does not."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if _class_of(error) == sqlite3.SQLITE_FULL:
+            raise no_space(str(error)) from error
+        raise
+
+
 def no_space(detail: str) -> FailedPrecondition:
     """Return the error for a full disk."""
     return FailedPrecondition(

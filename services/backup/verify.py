@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from mailer.errors import DataLoss
+from services.backup.create import require_space
 from services.backup.job import Job
 from services.backup.live import translated
 from services.backup.pack import unpack
@@ -29,6 +30,7 @@ def _damage(vault: Vault, snapshot: Snapshot, job: Job) -> str:
     """Return what is wrong with a snapshot, '' when it is whole: hashes first, then what is inside."""
     if not snapshot.packed_sha256:
         return snapshot.damage or "the manifest names no hash"
+    require_space(vault.directory, snapshot.plain_size_bytes)
     with translated(), vault.scratch("verify") as path:
         try:
             unpack(vault.packed_path(snapshot), snapshot, path, job)

@@ -2,7 +2,8 @@
 
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -12,12 +13,14 @@ import pytest
 from mailer.clock import SystemClock
 from mailer.errors import DataLoss, FailedPrecondition, MailerError
 from services.backup.create import Creator, Wish
+from services.backup.drill import drill
 from services.backup.job import Job, Phase, Progress
 from services.backup.pack import Packed, pack, unpack
 from services.backup.snapshot import Snapshot, State, Trigger
+from services.backup.stage import Stages
 from services.backup.vault import Vault
 from services.backup.verify import verify
-from tests.integration.backup.mailing import add_run, change, opened, rows
+from tests.integration.backup.mailing import MIGRATIONS, add_run, change, opened, rows
 
 Take = Callable[[], Snapshot]
 WISH = Wish(trigger=Trigger.MANUAL)
@@ -73,6 +76,35 @@ def test_a_full_disk_is_said_before_anything_is_written(
     with pytest.raises(FailedPrecondition, match="Not enough space"):
         take()
     assert list((vault.directory / "work").iterdir()) == []
+
+
+def test_a_disk_that_fills_while_it_is_copied_to_is_not_blamed_on_the_database(
+    monkeypatch: pytest.MonkeyPatch, take: Take
+) -> None:
+    @contextmanager
+    def filling(*_: object) -> Iterator[None]:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        yield
+        raise error
+
+    monkeypatch.setattr("services.backup.copy_sqlite._watched", filling)
+    with pytest.raises(FailedPrecondition, match="Not enough space") as caught:
+        take()
+    assert caught.value.reason == "NOT_ENOUGH_SPACE"
+
+
+def test_what_is_unpacked_to_be_looked_at_must_fit(
+    monkeypatch: pytest.MonkeyPatch, vault: Vault, take: Take, job: Job
+) -> None:
+    snapshot = take()
+    usage = shutil.disk_usage(vault.directory)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=snapshot.plain_size_bytes))
+    with pytest.raises(FailedPrecondition, match="Not enough space"):
+        verify(vault, snapshot, job, now=SystemClock().now())
+    with pytest.raises(FailedPrecondition, match="Not enough space"):
+        drill(vault, Stages(vault, MIGRATIONS), job)
+    assert vault.get(snapshot.snapshot_id).state is State.OK
 
 
 def test_a_copy_that_the_disk_did_not_keep_is_not_published(
