@@ -1,24 +1,28 @@
 """`python -m demo`: the main job on real input, judged by what arrived. Exit status 0 when every figure is right.
 
 Two SMTP accounts of our own, one of which fails for a while: its circuit opens, the other takes over, it closes again.
-The last line is one JSON object, counted from the inbox and not from our own books.
+The last line is one JSON object. `sent`, `duplicates` and `due_to_first_byte_ms` are counted in the inbox; `failed`,
+`unknown` and the circuits are what the services' books say; `lost` is who is in neither. Books and inbox are compared,
+delivery by delivery: where they differ, the demo fails.
 """
 
 import argparse
 import asyncio
 import csv
 import json
-import shutil
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import grpc
 
-from demo.judge import Arrived, judge
+from demo.folder import FolderRefused, claim
+from demo.judge import Arrived, Books, judge, mistakes
 from demo.system import System
 from mailer.client import readable
 from mailer.clock import SystemClock
@@ -41,8 +45,7 @@ clock = SystemClock()
 
 
 async def main(directory: Path) -> int:
-    """Run the main job with everything it keeps in the directory, which is emptied first; return the exit status."""
-    shutil.rmtree(directory, ignore_errors=True)
+    """Run the main job with everything it keeps in the directory; return the exit status."""
     inbox = Inbox(directory / "inbox", clock)
     harbour, market = inbox.add("harbour"), inbox.add("market")
     say("Starting the scheduler, the sender and the backup service, and an inbox with two SMTP accounts")
@@ -68,22 +71,23 @@ async def main(directory: Path) -> int:
         rejected = {one.index for one in imported.rejected}
         expected = [row["address"] for index, row in enumerate(rows()) if index not in rejected]
         arrived = judge(inbox.directory, expected, due=due)
+        books = await read_books(system, campaign)
         figures = {
             "recipients": imported.accepted_count,
             "rejected": imported.rejected_count,
             "sent": arrived.sent,
             "failed": campaign.latest_run.counts.failed_count,
             "unknown": campaign.latest_run.counts.unknown_count,
-            "duplicates": arrived.duplicates + arrived.strangers,
-            "lost": await count_lost(system, campaign, arrived),
+            "duplicates": arrived.duplicates,
+            "lost": len(arrived.missing - books.others),
             "circuit_opened": sum(account.circuit.opened_count for account in accounts),
             "circuit_closed": sum(account.circuit.closed_count for account in accounts),
             "due_to_first_byte_ms": first_byte_ms(arrived, due),
             "snapshot": snapshot.snapshot_id if is_listed else "",
             "snapshot_verified": is_verified,
         }
-        explain(system, figures)
-    wrong = mistakes(figures)
+    explain(directory, figures)
+    wrong = mistakes(figures, arrived, books)
     for mistake in wrong:
         print(f"WRONG: {mistake}")
     print(json.dumps(figures))
@@ -224,23 +228,22 @@ async def back_up(system: System) -> tuple[backup_pb2.Snapshot, bool, bool]:
     return snapshot, any(one.snapshot_id == snapshot.snapshot_id for one in listed.snapshots), is_verified
 
 
-async def count_lost(system: System, campaign: scheduler_pb2.Campaign, arrived: Arrived) -> int:
-    """Return how many recipients have no message and are not listed as failed, unknown or the like either."""
-    known = set()
+async def read_books(system: System, campaign: scheduler_pb2.Campaign) -> Books:
+    """Return what the sender's books say about the campaign's run, delivery by delivery."""
+    sent: set[str] = set()
+    others: set[str] = set()
     token = ""
     while True:
         page = await system.sender.ListDeliveries(
             sender_pb2.ListDeliveriesRequest(run_id=campaign.latest_run.run_id, page_size=1000, page_token=token),
             timeout=10,
         )
-        known |= {
-            mailbox_key(delivery.address)
-            for delivery in page.deliveries
-            if delivery.state != sender_pb2.DELIVERY_STATE_SENT
-        }
+        for delivery in page.deliveries:
+            is_sent = delivery.state == sender_pb2.DELIVERY_STATE_SENT
+            (sent if is_sent else others).add(mailbox_key(delivery.address))
         token = page.next_page_token
         if not token:
-            return len(arrived.missing - known)
+            return Books(frozenset(sent), frozenset(others), campaign.latest_run.counts.sent_count)
 
 
 def first_byte_ms(arrived: Arrived, due: datetime) -> float | None:
@@ -250,50 +253,28 @@ def first_byte_ms(arrived: Arrived, due: datetime) -> float | None:
     return round((arrived.first_byte_time - due).total_seconds() * 1000, 1)
 
 
-def mistakes(figures: Mapping[str, object]) -> list[str]:
-    """Return what is wrong with the figures, one line each."""
-    due_to_first_byte = figures["due_to_first_byte_ms"]
-    checks = {
-        "recipients and rejected lines do not add up to the list": (
-            figures["recipients"] == 500 and figures["rejected"] == 3
-        ),
-        "not everybody got it": figures["sent"] == figures["recipients"],
-        "something failed": figures["failed"] == 0,
-        "something is uncertain": figures["unknown"] == 0,
-        "somebody got it twice": figures["duplicates"] == 0,
-        "a message is lost": figures["lost"] == 0,
-        "no circuit opened": figures["circuit_opened"] != 0,
-        "a circuit did not close again": figures["circuit_closed"] != 0,
-        "the first byte took a second or more": (
-            isinstance(due_to_first_byte, float) and 0 <= due_to_first_byte < 1000
-        ),
-        "the snapshot is not listed": figures["snapshot"] != "",
-        "the snapshot is not verified": figures["snapshot_verified"] is True,
-    }
-    return [mistake for mistake, is_right in checks.items() if not is_right]
-
-
-def explain(system: System, figures: Mapping[str, object]) -> None:
+def explain(directory: Path, figures: Mapping[str, object]) -> None:
     """Print the summary for people."""
-    sender, scheduler, backup = (system.address(name) for name in ("sender", "scheduler", "backup"))
     print(
         f"""
-{figures["sent"]} of {figures["recipients"]} recipients have their message, {figures["duplicates"]} have it twice, \
+{figures["sent"]} of {figures["recipients"]} recipients have their message, {figures["duplicates"]} came twice, \
 {figures["lost"]} are lost.
 The circuit of the failing account opened {figures["circuit_opened"]} time(s) and closed {figures["circuit_closed"]} \
 time(s); the other account took over.
 The first byte went out {figures["due_to_first_byte_ms"]} ms after the campaign was due.
 
 Where to look
-  the mail        {system.directory}/inbox/*.eml, and what happened when in {system.directory}/inbox/journal.jsonl
-  the logs        {system.directory}/logs/*.log
-  the database    {system.directory}/mailer.db, and its snapshot in {system.directory}/backups
+  the mail        {directory}/inbox/*.eml, and what happened when in {directory}/inbox/journal.jsonl
+  the logs        {directory}/logs/*.log
+  the database    {directory}/mailer.db, and its snapshot in {directory}/backups
 
-`make up` starts the three services for good; then (here with the demo's ports)
-  .venv/bin/mailer --help
-  grpcurl -plaintext {scheduler} list mailer.v1.Scheduler
-  grpcurl -plaintext -d '{{"page_size": 3}}' {sender} mailer.v1.Sender/ListDeliveries
-  grpcurl -plaintext {backup} mailer.v1.Backup/List
+The services of the demo have ended. To ask them what they did, start them again over the same folder
+  MAILER_DATA_DIR={directory} make up
+and in another terminal
+  .venv/bin/mailer campaign list
+  grpcurl -plaintext 127.0.0.1:50051 list mailer.v1.Scheduler
+  grpcurl -plaintext -d '{{"page_size": 3}}' 127.0.0.1:50052 mailer.v1.Sender/ListDeliveries
+  grpcurl -plaintext 127.0.0.1:50053 mailer.v1.Backup/List
 """
     )
 
@@ -303,12 +284,36 @@ def say(text: str) -> None:
     print(f"{clock.now():%H:%M:%S} {text}", flush=True)
 
 
+async def until_told(directory: Path) -> int:
+    """Run the main job; Ctrl-C, SIGTERM and SIGHUP end it and its services in good order."""
+    job = asyncio.create_task(main(directory))
+    told: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        told.append(number)
+        job.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop, number)
+    try:
+        return await job
+    except asyncio.CancelledError:
+        if not told:
+            raise
+        with suppress(OSError):  # the terminal may be what has gone
+            print(f"\nInterrupted: the services have ended, their logs are in {directory}/logs.", file=sys.stderr)
+        return 128 + told[0]
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="demo", description="The main job on real input, judged by what arrived.")
     parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where everything goes; emptied first")
     chosen = parser.parse_args().directory
     try:
-        sys.exit(asyncio.run(main(chosen)))
+        with claim(chosen):
+            sys.exit(asyncio.run(until_told(chosen)))
+    except FolderRefused as refused:
+        sys.exit(f"The demo did not begin: {refused}.")
     except grpc.aio.AioRpcError as refused:
         sys.exit(f"The demo ended early: {readable(refused)} The logs are in {chosen}/logs.")
     except (RuntimeError, TimeoutError) as trouble:

@@ -1,4 +1,7 @@
-"""The system under demonstration: the three services as processes of their own, over a database of their own."""
+"""The system under demonstration: the three services as processes of their own, over a database of their own.
+
+However the process that started them ends, they end with it.
+"""
 
 import asyncio
 import os
@@ -116,7 +119,9 @@ class System:
             self._processes[name] = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
+                "mailer.cli.child",
                 f"services.{service}",
+                str(os.getpid()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
