@@ -29,10 +29,13 @@ help: ## Show what there is to do
 setup: $(STAMP) ## Make .venv with everything in it, at the versions of constraints.txt
 
 $(STAMP): pyproject.toml constraints.txt
-	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	@for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
 	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && found="$$python" && break; \
-	    test "$$python" = "$(PYTHON)" && break; \
 	done; \
+	if [ -z "$$found" ] && [ -n '$(PYTHON)' ]; then \
+	    echo '$(PYTHON) is not Python 3.11 or newer: name another one, or leave PYTHON out.' >&2; \
+	    exit 1; \
+	fi; \
 	if [ -z "$$found" ]; then \
 	    echo 'Mailer needs Python 3.11 or newer, and found none. Install one (Debian: apt-get install python3 python3-venv),' >&2; \
 	    echo 'or name yours: make setup PYTHON=/path/to/python3.12' >&2; \
@@ -56,17 +59,26 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## Send examples/ to 500 people through an inbox of our own: the whole system, under a minute
 	@$(PY) -m demo
 
+# True while what `make up` started still runs; $$pid is its process.
+is_up = pid=$$(cat $(UP_PID) 2>/dev/null) && { tr '\0' ' ' < "/proc/$$pid/cmdline"; } 2>/dev/null | grep -q -e '-m mailer.cli up '
+
 .PHONY: up
 up: setup ## Run the three services in the foreground; Ctrl-C or `make down` ends them
-	@mkdir -p data; echo $$$$ > $(UP_PID); exec $(PY) -m mailer.cli up
+	@if $(is_up); then \
+	    echo "The services run already (process $$pid): \`make down\` ends them." >&2; \
+	    exit 1; \
+	fi; \
+	mkdir -p data; echo $$$$ > $(UP_PID); exec $(PY) -m mailer.cli up
 
 .PHONY: down
 down: ## End what `make up` started, and wait until it has drained
-	@pid=$$(cat $(UP_PID) 2>/dev/null) || { echo 'Nothing to end: `make up` is not running.'; exit 0; }; \
-	case "$$(tr '\0' ' ' < "/proc/$$pid/cmdline" 2>/dev/null)" in \
-	    *'-m mailer.cli up '*) kill -TERM "$$pid"; while kill -0 "$$pid" 2>/dev/null; do sleep 0.2; done; echo 'Ended.' ;; \
-	    *) echo 'Nothing to end: it has ended by itself.' ;; \
-	esac; \
+	@if $(is_up); then \
+	    kill -TERM "$$pid"; \
+	    while $(is_up); do sleep 0.2; done; \
+	    echo 'Ended.'; \
+	else \
+	    echo 'Nothing to end: `make up` is not running.'; \
+	fi; \
 	rm -f $(UP_PID)
 
 .PHONY: inbox
