@@ -8,7 +8,7 @@ import typer
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from mailer.cli import account_options as options
-from mailer.cli.account_view import account_details, account_table, verification
+from mailer.cli.account_view import account_details, account_table, is_circuit_open, reset_hint, verification
 from mailer.cli.command import Commands
 from mailer.cli.exit_code import ExitCode
 from mailer.cli.failure import usage
@@ -104,7 +104,10 @@ async def verify(context: typer.Context, account: Which) -> None:
     async with session.sender() as sender:
         wanted = await account_id(sender, account)
         answer = await sender.VerifyAccount(sender_pb2.VerifyAccountRequest(account_id=wanted), timeout=_VERIFY)
+        found = (await sender.GetAccount(sender_pb2.GetAccountRequest(account_id=wanted), timeout=QUICK)).account
     session.out.answer(answer, lambda: verification(session.out, answer))
+    if answer.verified and is_circuit_open(found):
+        session.out.note(f"It works again, but its circuit is still open: {reset_hint(found)}.")
     if not answer.verified:
         raise typer.Exit(ExitCode.UNVERIFIED)
 

@@ -12,16 +12,34 @@ from mailer.v1 import sender_pb2
 NO_ACCOUNT = "There is no account yet. Add one: mailer account add --name main --host smtp.example.org --user ..."
 
 
+IN_SERVICE = "in service"
+"""Nothing keeps the account from sending. Whether its server takes anything is seen when something is sent."""
+
+
 def account_state(account: sender_pb2.Account) -> str:
-    """Return what decides whether the account takes messages now, in one word."""
-    circuit = enum_word(sender_pb2.Circuit.State.Name(account.circuit.state), "STATE_")
+    """Return what decides whether the account takes messages now, in a word or two."""
     if account.disabled:
         return "disabled"
     if account.held:
         return "held"
-    if circuit in {"open", "half open"}:
-        return circuit
-    return "resting" if account.HasField("rest_until_time") else "works"
+    if is_circuit_open(account):
+        return f"circuit {circuit_word(account.circuit)}"
+    return "resting" if account.HasField("rest_until_time") else IN_SERVICE
+
+
+def is_circuit_open(account: sender_pb2.Account) -> bool:
+    """Say whether the circuit keeps messages back: open, or half open and letting single ones through."""
+    return account.circuit.state in {sender_pb2.Circuit.STATE_OPEN, sender_pb2.Circuit.STATE_HALF_OPEN}
+
+
+def circuit_word(circuit: sender_pb2.Circuit) -> str:
+    """Return the word for where the circuit stands."""
+    return enum_word(sender_pb2.Circuit.State.Name(circuit.state), "STATE_")
+
+
+def reset_hint(account: sender_pb2.Account) -> str:
+    """Return how a circuit is closed once the server is mended: by itself it waits for the end of its rest."""
+    return f'mailer account reset "{account.name}" closes the circuit now'
 
 
 def account_reason(account: sender_pb2.Account) -> str:
@@ -29,9 +47,10 @@ def account_reason(account: sender_pb2.Account) -> str:
     match account_state(account):
         case "held":
             return account.hold_reason
-        case "open" | "half open":
+        case "circuit open" | "circuit half open":
             until = instant(account.circuit.circuit_breaker_until)
-            return f"until {until}: {account.circuit.last_failure}" if until else account.circuit.last_failure
+            failure = account.circuit.last_failure.rstrip(".")
+            return f"{f'until {until}: ' if until else ''}{failure}; is it mended? {reset_hint(account)}"
         case "resting":
             return f"until {instant(account.rest_until_time)}: {account.rest_reason}"
         case _:
@@ -81,7 +100,7 @@ def circuit_table(out: Output, accounts: Iterable[sender_pb2.Account]) -> Render
         (
             one.name,
             state(account_state(one)),
-            state(enum_word(sender_pb2.Circuit.State.Name(one.circuit.state), "STATE_")),
+            state(circuit_word(one.circuit)),
             str(one.circuit.failure_count),
             str(one.circuit.opened_count),
             str(one.circuit.closed_count),
@@ -135,7 +154,7 @@ def verification(out: Output, answer: sender_pb2.VerifyAccountResponse) -> Rende
             ("verified", Text("yes", style="green") if answer.verified else Text("no", style="red")),
             ("stage", answer.failed_stage),
             ("reply", said),
-            ("what to do" if not answer.verified else "result", answer.description),
+            ("why" if not answer.verified else "result", answer.description),
             ("TLS", answer.tls_version),
             ("offers", ", ".join(answer.extensions)),
             ("took", span(answer.duration)),
@@ -165,8 +184,7 @@ def _password(account: sender_pb2.Account) -> str:
 
 
 def _circuit(circuit: sender_pb2.Circuit) -> str:
-    word = enum_word(sender_pb2.Circuit.State.Name(circuit.state), "STATE_")
-    return f"{word}, {circuit.failure_count} failures in a row, opened {circuit.opened_count} times"
+    return f"{circuit_word(circuit)}, {circuit.failure_count} failures in a row, opened {circuit.opened_count} times"
 
 
 def _opens(policy: sender_pb2.CircuitPolicy) -> str:

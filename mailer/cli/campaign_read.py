@@ -103,7 +103,7 @@ async def plan(context: typer.Context, campaign: Which) -> None:
     fields = [
         ("recipients", f"{answer.recipient_count:,}"),
         ("due", due_text(answer.due_times)),
-        ("finished", instant(answer.expected_finish_time) or "no cap bounds it"),
+        ("expected finish", instant(answer.expected_finish_time) or "no cap bounds it"),
         ("in the way", "\n".join(answer.problems) or "nothing"),
     ]
     session.out.answer(answer, lambda: session.out.fields(fields))

@@ -155,7 +155,7 @@ def schedule_text(campaign: scheduler_pb2.Campaign) -> str:
         case _:
             text = ""
     late = span(schedule.max_lateness)
-    return f"{text}; later than {late} it asks" if text and late else text
+    return f"{text}; if more than {late} late it waits for `mailer campaign resume`" if text and late else text
 
 
 def policy_text(policy: sender_pb2.DeliveryPolicy.ValueType) -> str:

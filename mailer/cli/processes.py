@@ -134,7 +134,8 @@ async def supervise(
             process.stop()
         await asyncio.wait(runs)
     for run, process in runs.items():
-        if run.result() != 0:
+        # One that was still starting does not catch the signal yet: it has ended as it was asked to.
+        if run.result() not in {0, -signal.SIGTERM}:
             raise Ended(process.planned.name, run.result())
 
 

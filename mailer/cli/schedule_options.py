@@ -30,7 +30,7 @@ Cron = Annotated[
 ]
 MaxLateness = Annotated[
     str | None,
-    typer.Option(metavar="SPAN", help="Later than this it asks a person. Default 1h.", rich_help_panel=_WHEN),
+    typer.Option(metavar="SPAN", help="Later than this it waits for a resume. Default 1h.", rich_help_panel=_WHEN),
 ]
 
 

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mailer.cli.account_view import account_reason, account_state
+from mailer.cli.account_view import IN_SERVICE, account_reason, account_state
 from mailer.cli.campaign_view import COUNTS, campaign_state, run_fields, zone_of
 from mailer.cli.output import Output, state
 from mailer.cli.words import clock_time, instant, printable, span_words, style_of
@@ -111,14 +111,14 @@ def line_of(progress: Progress) -> str:
     """Return the progress as one line."""
     assert progress.last is not None
     last, run = progress.last, progress.last.campaign.latest_run
-    circuits = [f"{one.name} {account_state(one)}" for one in progress.accounts if account_state(one) != "works"]
+    circuits = [f"{one.name} {account_state(one)}" for one in progress.accounts if account_state(one) != IN_SERVICE]
     parts = [
         campaign_state(last.campaign),
         last.campaign.state_reason,
         f"{_final(run.counts):,} of {run.recipient_count or last.campaign.recipient_count:,}",
         *(f"{getattr(run.counts, name):,} {word}" for name, word in _counts(run.counts)),
         f"{last.sent_per_second:.1f}/s" if last.sent_per_second else "",
-        f"finished about {clock_time(last.expected_finish_time)}" if last.HasField("expected_finish_time") else "",
+        _expected(last),
         ", ".join(circuits),
         progress.trouble,
     ]
@@ -165,9 +165,7 @@ def _picture(progress: Progress) -> RenderableType:
         ProgressBar(total=max(total, 1), completed=_final(run.counts), width=40),
         Text(f"{_final(run.counts):,} of {total:,}"),
         Text(f"{last.sent_per_second:.1f}/s" if last.sent_per_second else "", style="cyan"),
-        Text(
-            f"finished about {clock_time(last.expected_finish_time)}" if last.HasField("expected_finish_time") else ""
-        ),
+        Text(_expected(last)),
     )
     lines.append(bar)
     lines.append(
@@ -195,6 +193,10 @@ def _accounts(progress: Progress) -> RenderableType:
             Text(printable(account_reason(one)), style="dim"),
         )
     return grid
+
+
+def _expected(last: scheduler_pb2.WatchCampaignResponse) -> str:
+    return f"expected finish {clock_time(last.expected_finish_time)}" if last.HasField("expected_finish_time") else ""
 
 
 def _final(counts: sender_pb2.DeliveryCounts) -> int:

@@ -12,9 +12,20 @@ from mailer.wire import from_duration, from_timestamp
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 _STYLES = {
-    "green": {"sent", "finished", "closed", "ok", "works", "done", "serving", "yes"},
-    "yellow": {"deferred", "paused", "held", "missed", "half open", "unverified", "stalled", "disabled", "resting"},
-    "red": {"failed", "open", "damaged", "expired", "stale"},
+    "green": {"sent", "finished", "closed", "ok", "done", "serving", "yes"},
+    "yellow": {
+        "deferred",
+        "paused",
+        "held",
+        "missed",
+        "half open",
+        "circuit half open",
+        "unverified",
+        "stalled",
+        "disabled",
+        "resting",
+    },
+    "red": {"failed", "open", "circuit open", "damaged", "expired", "stale"},
     "magenta": {"unknown"},
     "cyan": {"running", "dispatching", "sending", "scheduled", "active", "claimed", "dot intent"},
     "dim": {"cancelled", "suppressed", "draft", "pending"},
@@ -49,8 +60,8 @@ def instant(timestamp: Timestamp, zone: tzinfo | None = None) -> str:
 
 
 def clock_time(timestamp: Timestamp) -> str:
-    """Return the time of day on this machine; nothing for an unset one."""
-    return "" if timestamp == Timestamp() else f"{from_timestamp(timestamp).astimezone():%H:%M:%S}"
+    """Return the time of day on this machine, with its zone; nothing for an unset one."""
+    return "" if timestamp == Timestamp() else f"{from_timestamp(timestamp).astimezone():%H:%M:%S %Z}"
 
 
 def span(duration: Duration) -> str:

@@ -64,7 +64,25 @@ async def test_an_account_that_does_not_work_has_its_own_status(mailer: CommandL
     sender.verification = sender_pb2.VerifyAccountResponse(failed_stage="AUTH", description="check the password")
     outcome = await mailer("account", "verify", "main")
     assert outcome.status == 6
+    assert "why" in outcome.out
     assert "check the password" in outcome.out
+
+
+async def test_an_account_that_nobody_has_verified_is_not_said_to_work(mailer: CommandLine) -> None:
+    await mailer("account", "add", *SERVER)
+    listed = (await mailer("account", "list")).out
+    assert "in service" in listed
+    assert "works" not in listed
+
+
+async def test_a_verified_account_whose_circuit_is_open_says_how_to_close_it(
+    mailer: CommandLine, sender: ScriptedSender
+) -> None:
+    await mailer("account", "add", *SERVER)
+    (account,) = sender.accounts.values()
+    assert "account reset" not in (await mailer("account", "verify", "main")).err
+    account.circuit.state = sender_pb2.Circuit.STATE_HALF_OPEN
+    assert 'mailer account reset "main"' in (await mailer("account", "verify", "main")).err
 
 
 async def test_a_circuit_shows_why_it_is_open(mailer: CommandLine, sender: ScriptedSender) -> None:
@@ -73,8 +91,8 @@ async def test_a_circuit_shows_why_it_is_open(mailer: CommandLine, sender: Scrip
     account.circuit.state = sender_pb2.Circuit.STATE_OPEN
     account.circuit.last_failure = "connection refused"
     outcome = await mailer("circuits")
-    assert "open" in outcome.out
-    assert "connection refused" in outcome.out
+    assert "circuit open" in outcome.out
+    assert "connection refused; is it mended? mailer account reset" in outcome.out
 
 
 async def test_deliveries_are_filtered_by_state(mailer: CommandLine, sender: ScriptedSender) -> None:

@@ -71,6 +71,14 @@ async def test_a_service_that_was_killed_is_named_with_the_signal() -> None:
         await asyncio.wait_for(supervised, 30)
 
 
+async def test_a_service_that_is_told_to_stop_while_it_starts_has_not_failed() -> None:
+    stage = Stage()
+    slow = await stage.start("sender", "tests.fakes.slow_process")
+    supervised = asyncio.create_task(stage.supervise(slow))
+    stage.stop.set()
+    await asyncio.wait_for(supervised, 30)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
 async def test_a_service_whose_starter_is_gone_already_does_not_start() -> None:
     stage = Stage()
