@@ -115,7 +115,7 @@ def readable(error: grpc.aio.AioRpcError, *, target: str = "the server") -> str:
     """Return one sentence for a person: what is wrong and what to do about it."""
     details = details_of(error)
     if details.violations:
-        return "; ".join(f"{one.field}: {one.description}" for one in details.violations)
+        return f"{'; '.join(f'{one.field}: {one.description}' for one in details.violations).rstrip('.')}."
     message = details.message.rstrip(". ") or details.code.name.replace("_", " ").lower()
     match details.code:
         case grpc.StatusCode.UNAVAILABLE if not details.reason:

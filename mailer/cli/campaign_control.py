@@ -6,6 +6,7 @@ from uuid import uuid4
 import typer
 
 from mailer.cli.campaign_view import campaign_state
+from mailer.cli.failure import Failure
 from mailer.cli.listing import campaign_id
 from mailer.cli.question import Yes, confirm
 from mailer.cli.session import QUICK, Session
@@ -42,9 +43,14 @@ async def resume(context: typer.Context, campaign: Which) -> None:
     Example: mailer campaign resume winter
     """
     session = Session(context)
-    async with session.scheduler() as scheduler:
-        request = scheduler_pb2.ResumeCampaignRequest(campaign_id=await campaign_id(scheduler, campaign))
-        answer = await scheduler.ResumeCampaign(request, timeout=_LONG)
+    try:
+        async with session.scheduler() as scheduler:
+            request = scheduler_pb2.ResumeCampaignRequest(campaign_id=await campaign_id(scheduler, campaign))
+            answer = await scheduler.ResumeCampaign(request, timeout=_LONG)
+    except Failure as failure:
+        if failure.metadata.get("state") == "RUNNING":
+            failure.sentence = f'"{campaign}" is running already. Follow it: mailer campaign watch "{campaign}"'
+        raise
     session.out.answer(
         answer, lambda: _now(answer.campaign, f'Follow it: mailer campaign watch "{answer.campaign.name}"')
     )

@@ -10,16 +10,18 @@ import typer
 
 from mailer.cli import content_options, schedule_options
 from mailer.cli.account_options import duration
-from mailer.cli.campaign_view import campaign_details, due_text, zone_of
+from mailer.cli.campaign_view import campaign_details, due_text
 from mailer.cli.content_options import ContentOptions
+from mailer.cli.exit_code import ExitCode
 from mailer.cli.failure import Failure, usage
-from mailer.cli.listing import account_id, campaign_id
+from mailer.cli.listing import account_id, campaign_id, collect, one_of_several
 from mailer.cli.listing import template_id as find_template
 from mailer.cli.output import to_dict
+from mailer.cli.question import Yes, confirm
 from mailer.cli.recipients_import import Imported, check_file, import_file
 from mailer.cli.schedule_options import ScheduleOptions
 from mailer.cli.session import QUICK, Session
-from mailer.v1 import scheduler_pb2, sender_pb2
+from mailer.v1 import scheduler_pb2, scheduler_pb2_grpc, sender_pb2
 
 _DELIVERY = "Delivery"
 
@@ -79,6 +81,7 @@ async def create(
         str | None, typer.Option(metavar="SPAN", help="Give up then. Default 48h.", rich_help_panel=_DELIVERY)
     ] = None,
     request_id: RequestId = None,
+    yes: Yes = False,
 ) -> None:
     """Create a campaign; with --recipients import them, with --at, --cron or --now schedule it.
 
@@ -88,7 +91,8 @@ async def create(
     given = locals()
     session = Session(context)
     # Whatever can be wrong on the command line is found before anything is stored.
-    schedule = ScheduleOptions(**{key: given[key] for key in ScheduleOptions.__dataclass_fields__}).to_schedule()
+    when = ScheduleOptions(**{key: given[key] for key in ScheduleOptions.__dataclass_fields__})
+    schedule = when.to_schedule(now=session.clock.now())
     content, fields = ContentOptions(**{key: given[key] for key in ContentOptions.__dataclass_fields__}).to_content()
     if bool(fields) == bool(template_id):
         raise usage("say what is sent: --template-id alone, or --template with --subject and --from.")
@@ -100,6 +104,9 @@ async def create(
     campaign = scheduler_pb2.Campaign(name=name)
     campaign.options.CopyFrom(await _delivery_options(session, policy, accounts or (), expire_after))
     async with session.scheduler() as scheduler:
+        # The same request id creates nothing twice: only without one can this be a second campaign.
+        if not (yes or request_id):
+            await _ask_about_namesakes(scheduler, name)
         if template_id:
             campaign.template_id = await find_template(scheduler, template_id)
         else:
@@ -115,6 +122,9 @@ async def create(
         if schedule is not None:
             due = await _schedule(session, campaign.campaign_id, schedule, key=f"{key}:schedule")
     except Failure as failure:
+        # Something was done: the campaign is there.
+        if failure.exit_code is ExitCode.USAGE:
+            failure.exit_code = ExitCode.REFUSED
         failure.sentence += f" The campaign is kept as a draft: go on with {campaign.campaign_id}."
         raise
     async with session.scheduler() as scheduler:
@@ -127,7 +137,7 @@ async def create(
         document["due_times"] = to_dict(due)["due_times"] if due else []
         session.out.document(document)
         return
-    session.out.print(campaign_details(session.out, answer.campaign))
+    session.out.print(campaign_details(session.out, answer.campaign, zone=when.named_zone()))
     session.out.note(_next_step(answer.campaign, imported=imported is not None, due=due), style="dim")
 
 
@@ -171,13 +181,13 @@ async def schedule(
     Example: mailer campaign schedule winter --cron "0 9 * * 1" --zone Europe/Berlin
     """
     options = ScheduleOptions(at=at, zone=zone, fold=fold, now=now, cron=cron, max_lateness=max_lateness)
-    chosen = options.required()
     session = Session(context)
+    chosen = options.required(now=session.clock.now())
     async with session.scheduler() as scheduler:
         wanted = await campaign_id(scheduler, campaign)
     answer = await _schedule(session, wanted, chosen, key=request_id or uuid4().hex, dry_run=dry_run)
     began = "It would go out" if dry_run else "It goes out"
-    times = due_text(answer.due_times, zone_of(answer.campaign)) or "now"
+    times = due_text(answer.due_times, options.named_zone()) or "now"
     session.out.answer(answer, lambda: f"{began}: {times}")
 
 
@@ -187,9 +197,23 @@ async def _import(session: Session, wanted: str, path: Path, *, strict: bool) ->
     session.out.note(imported.summary())
     if imported.rejected and not session.out.as_json:
         session.out.print(imported.bad_lines(session.out))
+    if not imported.accepted_count and not imported.duplicate_count:
+        why = "there is no line behind the first"
+        if imported.rejected:
+            why = f"no line was taken, the first in line {imported.rejected[0].line}: {imported.rejected[0].reason}"
+        raise Failure(f"nobody was imported, {why.rstrip('.')}. Correct the file and import it again.")
     if strict and imported.rejected_count:
         raise Failure("not every line was taken, and --strict was asked for: correct the file and import it again.")
     return imported
+
+
+async def _ask_about_namesakes(scheduler: "scheduler_pb2_grpc.SchedulerAsyncStub", name: str) -> None:
+    """Ask before a second campaign gets a name that one has: most often the command was only repeated."""
+    known = await collect(scheduler.ListCampaigns, scheduler_pb2.ListCampaignsRequest(), "campaigns")
+    namesakes = [one for one in known.campaigns if one.name == name]
+    if namesakes:
+        those = "; ".join(map(one_of_several, namesakes[:5]))
+        confirm(f'There is a campaign "{name}" already: {those}. Create another one?', yes=False)
 
 
 async def _schedule(

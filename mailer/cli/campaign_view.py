@@ -9,7 +9,7 @@ from rich.text import Text
 
 from mailer.cli.output import Column, Output, state
 from mailer.cli.template_view import content_fields
-from mailer.cli.words import enum_word, instant, span
+from mailer.cli.words import enum_word, instant, instant_here_and_there, span
 from mailer.v1 import scheduler_pb2, sender_pb2
 
 NO_CAMPAIGN = "There is no campaign. Create one: mailer campaign create --name ... --template t.html --subject ..."
@@ -76,8 +76,9 @@ def campaign_table(
     return out.table(columns, rows, empty=empty)
 
 
-def campaign_details(out: Output, campaign: scheduler_pb2.Campaign) -> RenderableType:
-    """Return everything about one campaign but its text."""
+def campaign_details(out: Output, campaign: scheduler_pb2.Campaign, *, zone: ZoneInfo | None = None) -> RenderableType:
+    """Return everything about one campaign but its text; `zone` is the one it was just scheduled in."""
+    zone = zone or zone_of(campaign)
     run = campaign.latest_run
     of_run = [("run", run.run_id), *run_fields(run)] if run.run_id else []
     content = content_fields(campaign.content) if campaign.WhichOneof("source") == "content" else []
@@ -92,8 +93,8 @@ def campaign_details(out: Output, campaign: scheduler_pb2.Campaign) -> Renderabl
             ("needs", ", ".join(campaign.required_variables)),
             ("recipients", f"{campaign.recipient_count:,}"),
             ("duplicates", f"{campaign.duplicate_count:,} left out" if campaign.duplicate_count else ""),
-            ("schedule", schedule_text(campaign)),
-            ("next due", instant(campaign.next_due_time, zone_of(campaign))),
+            ("schedule", schedule_text(campaign, zone)),
+            ("next due", instant_here_and_there(campaign.next_due_time, zone)),
             ("promise", policy_text(campaign.options.policy)),
             *of_run,
             ("created", instant(campaign.create_time)),
@@ -144,14 +145,14 @@ def counts_text(counts: sender_pb2.DeliveryCounts) -> str:
     return ", ".join(parts) or "none yet"
 
 
-def schedule_text(campaign: scheduler_pb2.Campaign) -> str:
+def schedule_text(campaign: scheduler_pb2.Campaign, zone: ZoneInfo | None = None) -> str:
     """Return when it fires, in words."""
     schedule = campaign.schedule
     match schedule.WhichOneof("when"):
         case "cron":
             text = f"{schedule.cron} ({schedule.time_zone})"
         case "send_time":
-            text = f"once, at {instant(schedule.send_time)}"
+            text = f"once, at {instant_here_and_there(schedule.send_time, zone)}"
         case _:
             text = ""
     late = span(schedule.max_lateness)
@@ -165,4 +166,4 @@ def policy_text(policy: sender_pb2.DeliveryPolicy.ValueType) -> str:
 
 def due_text(due_times: Sequence[Timestamp], zone: ZoneInfo | None = None) -> str:
     """Return the next firings, one a line."""
-    return "\n".join(instant(due, zone) for due in due_times)
+    return "\n".join(instant_here_and_there(due, zone) for due in due_times)

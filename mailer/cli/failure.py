@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 import grpc
 
 from mailer.cli.exit_code import ExitCode
+from mailer.cli.wire_words import in_words, option_of
 from mailer.client import details_of, readable
 
 _EXIT_CODES = {
+    grpc.StatusCode.INVALID_ARGUMENT: ExitCode.USAGE,
     grpc.StatusCode.NOT_FOUND: ExitCode.NOT_FOUND,
     grpc.StatusCode.FAILED_PRECONDITION: ExitCode.WRONG_STATE,
     grpc.StatusCode.ABORTED: ExitCode.WRONG_STATE,
@@ -59,9 +61,17 @@ def usage(sentence: str) -> Failure:
 def failed_call(error: grpc.aio.AioRpcError, *, target: str) -> Failure:
     """Return the failure that a call to `target` ("the sender at 127.0.0.1:50052") came to."""
     details = details_of(error)
+    if details.violations:
+        wrong = [f"{option_of(one.field)}: {one.description.rstrip('.')}" for one in details.violations]
+        sentence = f"{'; '.join(dict.fromkeys(wrong))}."
+    else:
+        sentence = _tls_trouble(details.message, target) or readable(error, target=target)
+    exit_code = _EXIT_CODES.get(details.code, ExitCode.REFUSED)
+    if [one.field for one in details.violations] == ["snapshot_id"]:
+        exit_code = ExitCode.NOT_FOUND
     return Failure(
-        sentence=_tls_trouble(details.message, target) or readable(error, target=target),
-        exit_code=_EXIT_CODES.get(details.code, ExitCode.REFUSED),
+        sentence=in_words(sentence),
+        exit_code=exit_code,
         code=details.code.name,
         reason=details.reason,
         metadata=details.metadata,

@@ -11,10 +11,12 @@ import typer
 from google.protobuf.message import Message
 from rich.console import RenderableType
 
+from mailer.cli.campaign_view import campaign_state
 from mailer.cli.exit_code import ExitCode
 from mailer.cli.failure import Failure, usage
 from mailer.cli.output import Output, to_dict
 from mailer.cli.session import QUICK
+from mailer.cli.words import instant
 from mailer.v1 import scheduler_pb2, scheduler_pb2_grpc, sender_pb2, sender_pb2_grpc
 
 R = TypeVar("R", bound=Message)
@@ -103,6 +105,8 @@ class Noun(Generic[T]):
     word: str
     id_of: Callable[[T], str]
     name_of: Callable[[T], str]
+    tell_apart: Callable[[T], str]
+    """What is said of it where several have its name: the id, and what a person knows them by."""
 
     def choose(self, things: Sequence[T], wanted: str) -> T:
         """Return the one thing with this id, name, or beginning of an id; raises Failure when there is not one."""
@@ -115,16 +119,26 @@ class Noun(Generic[T]):
         if len(named) == 1:
             return named[0]
         if named:
-            ids = ", ".join(self.id_of(thing) for thing in named[:5])
-            raise usage(f'{len(named)} {self.word}s are called "{wanted}": name one by its id ({ids}).')
+            those = "; ".join(map(self.tell_apart, named[:5]))
+            raise usage(f'{len(named)} {self.word}s are called "{wanted}", name one by its id: {those}.')
         close = get_close_matches(wanted, [self.name_of(thing) for thing in things], n=1)
         hint = f'did you mean "{close[0]}"?' if close else f"mailer {self.word} list shows what there is."
         raise Failure(f'there is no {self.word} "{wanted}": {hint}', ExitCode.NOT_FOUND, code="NOT_FOUND")
 
 
-ACCOUNT = Noun[sender_pb2.Account]("account", lambda one: one.account_id, lambda one: one.name)
-TEMPLATE = Noun[scheduler_pb2.Template]("template", lambda one: one.template_id, lambda one: one.name)
-CAMPAIGN = Noun[scheduler_pb2.Campaign]("campaign", lambda one: one.campaign_id, lambda one: one.name)
+def one_of_several(campaign: scheduler_pb2.Campaign) -> str:
+    """Return what tells a campaign from others of its name."""
+    parts = (campaign_state(campaign), f"created {instant(campaign.create_time) or 'at an unknown time'}")
+    return f"{campaign.campaign_id} ({', '.join(parts)})"
+
+
+ACCOUNT = Noun[sender_pb2.Account](
+    "account", lambda one: one.account_id, lambda one: one.name, lambda one: one.account_id
+)
+TEMPLATE = Noun[scheduler_pb2.Template](
+    "template", lambda one: one.template_id, lambda one: one.name, lambda one: one.template_id
+)
+CAMPAIGN = Noun[scheduler_pb2.Campaign]("campaign", lambda one: one.campaign_id, lambda one: one.name, one_of_several)
 
 
 async def account_id(stub: "sender_pb2_grpc.SenderAsyncStub", wanted: str) -> str:

@@ -1,9 +1,10 @@
 """Recipients from a file into a campaign: one stream, repeated from the start when it breaks."""
 
 import asyncio
+import re
 import sys
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -28,6 +29,7 @@ _LARGEST_RECIPIENT = 256 * 1024
 _MOST_BAD_LINES = 1000
 _WAITS = (0.5, 1.0, 2.0, 4.0)
 _HOURS = 6 * 3600.0
+_LACKING = re.compile("lacks what the templates need: ([^;]+);")
 
 
 @dataclass(slots=True)
@@ -35,6 +37,8 @@ class _Reading:
     """What one pass over the file has seen; line numbers are kept in runs, so that memory stays flat."""
 
     people: int = 0
+    columns: tuple[str, ...] = ()
+    """The columns that became variables."""
     bad_count: int = 0
     bad: list[BadLine] = field(default_factory=list)
     problem: CsvProblem | None = None
@@ -99,6 +103,21 @@ class Imported:
         return out.table((Column("line", "right"), Column("address"), Column("why it was not taken")), rows)
 
 
+def _of_columns(reason: str, columns: Sequence[str]) -> str:
+    """Return the service's reason in words of the file: its variables are columns here."""
+    reason = reason.replace("add it to the variables", "add it as a column")
+    lacking = _LACKING.search(reason)
+    if lacking is None:
+        return reason
+    missing = {name.casefold(): name for name in lacking[1].split(", ")}
+    hints = [
+        f'the file has "{column}", the template says "{missing[column.casefold()]}"'
+        for column in columns
+        if column.casefold() in missing
+    ]
+    return "; ".join([reason, *hints])
+
+
 def check_file(path: Path) -> None:
     """See that the file can be used as a whole; raises Failure. For stdin ("-") nobody knows before it is read."""
     with _opened(path):
@@ -119,7 +138,10 @@ async def import_file(session: Session, scheduler: Any, campaign_id: str, path: 
         answer, reading = await _upload(
             session, scheduler, campaign_id, path, file, advance=advance, can_repeat=bool(size)
         )
-    refused = [BadLine(reading.line_of(one.index), one.description, one.address) for one in answer.rejected]
+    refused = [
+        BadLine(reading.line_of(one.index), _of_columns(one.description, reading.columns), one.address)
+        for one in answer.rejected
+    ]
     # Over several tries the service's own counts are those of the last one alone.
     accepted = answer.recipient_count - before
     return Imported(
@@ -218,6 +240,8 @@ def _batches(
             del batch.recipients[-1]
             reading.note_bad(BadLine(one.line, f"has {weight} bytes of variables: shorten them", one.address))
             continue
+        if not reading.people:
+            reading.columns = tuple(one.variables)
         reading.note_person(one.line)
         size += weight
         if len(batch.recipients) == _BATCH or size > _BATCH_BYTES:

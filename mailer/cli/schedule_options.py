@@ -1,6 +1,7 @@
 """The options that say when a campaign fires, and the schedule that they make."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
@@ -13,6 +14,8 @@ from mailer.v1 import scheduler_pb2
 from mailer.wire import to_timestamp
 
 _WHEN = "When"
+# Whoever types the present minute means now; the scheduler is as patient.
+_JUST_NOW = timedelta(seconds=5)
 
 At = Annotated[
     str | None,
@@ -45,7 +48,7 @@ class ScheduleOptions:
     cron: str | None
     max_lateness: str | None
 
-    def to_schedule(self) -> scheduler_pb2.Schedule | None:
+    def to_schedule(self, *, now: datetime) -> scheduler_pb2.Schedule | None:
         """Return the schedule; None when nothing was said. Raises Failure for what cannot be meant."""
         chosen = [name for name, given in (("--at", self.at), ("--now", self.now), ("--cron", self.cron)) if given]
         if len(chosen) > 1:
@@ -55,10 +58,13 @@ class ScheduleOptions:
                 raise usage("--zone, --fold and --max-lateness need a time: add --at, --cron or --now.")
             return None
         schedule = scheduler_pb2.Schedule()
-        zone = self._zone()
+        zone = self.named_zone()
         try:
             if self.at:
-                schedule.send_time.CopyFrom(to_timestamp(parse_instant(self.at, zone=zone, fold=self.fold)))
+                moment = parse_instant(self.at, zone=zone, fold=self.fold)
+                if moment < now - _JUST_NOW:
+                    raise TimeProblem(f'"{self.at}" lies in the past: name a later time, or use --now instead')
+                schedule.send_time.CopyFrom(to_timestamp(moment))
         except TimeProblem as problem:
             raise usage(f"--at {problem}.") from None
         if self.fold and not self.at:
@@ -66,24 +72,34 @@ class ScheduleOptions:
         if self.cron:
             if zone is None:
                 raise usage("--cron does not say where: add --zone Europe/Berlin, or --zone UTC.")
-            schedule.cron, schedule.time_zone = self.cron, zone.key
+            schedule.cron, schedule.time_zone = _checked(self.cron, now), zone.key
         elif self.now and zone is not None:
             raise usage("--now needs no --zone: leave it out.")
         if self.max_lateness:
             schedule.max_lateness.CopyFrom(duration(self.max_lateness, "--max-lateness"))
         return schedule
 
-    def required(self) -> scheduler_pb2.Schedule:
+    def required(self, *, now: datetime) -> scheduler_pb2.Schedule:
         """Return the schedule; raises Failure when nothing was said."""
-        schedule = self.to_schedule()
+        schedule = self.to_schedule(now=now)
         if schedule is None:
             raise usage('say when: --now, --at "2026-12-01 09:00" --zone Europe/Berlin, or --cron.')
         return schedule
 
-    def _zone(self) -> ZoneInfo | None:
+    def named_zone(self) -> ZoneInfo | None:
+        """Return the zone that was named; raises Failure when there is none of that name."""
         if self.zone is None:
             return None
         try:
             return parse_zone(self.zone)
         except TimeProblem as problem:
             raise usage(f"--zone {problem}.") from None
+
+
+def _checked(cron: str, now: datetime) -> str:
+    from mailer.cron import CronProblem, parse_cron  # noqa: PLC0415 (slow, and most campaigns go out once)
+
+    try:
+        return parse_cron(cron, now=now).expression
+    except CronProblem as problem:
+        raise usage(f'--cron "{cron}" {problem}.') from None

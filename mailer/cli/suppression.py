@@ -1,5 +1,6 @@
 """`mailer suppression`: addresses that never get mail, whoever asks."""
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -12,7 +13,7 @@ import typer
 from rich.console import RenderableType
 
 from mailer.cli.command import Commands
-from mailer.cli.failure import usage
+from mailer.cli.failure import Failure, usage
 from mailer.cli.listing import Limit, print_list
 from mailer.cli.output import Column, Output
 from mailer.cli.session import QUICK, Session
@@ -22,6 +23,8 @@ from mailer.v1 import sender_pb2
 commands = Commands("Addresses that never get mail, whoever asks.")
 
 _BATCH = 1000
+_NAMED = 5
+_INDEX = re.compile(r"addresses\[(\d+)\]")
 
 
 @commands.command()
@@ -43,10 +46,20 @@ async def add(
     session = Session(context)
     found = _read(file) if file is not None else iter(addresses or ())
     total = sender_pb2.AddSuppressionsResponse()
-    async with session.sender() as sender:
-        while batch := list(islice(found, _BATCH)):
-            request = sender_pb2.AddSuppressionsRequest(request_id=uuid4().hex, addresses=batch, reason=reason)
-            total.added_count += (await sender.AddSuppressions(request, timeout=QUICK)).added_count
+    batch: list[str] = []
+    try:
+        async with session.sender() as sender:
+            while batch := list(islice(found, _BATCH)):
+                request = sender_pb2.AddSuppressionsRequest(request_id=uuid4().hex, addresses=batch, reason=reason)
+                total.added_count += (await sender.AddSuppressions(request, timeout=QUICK)).added_count
+    except Failure as failure:
+        wrong = [(_INDEX.fullmatch(field), description) for field, description in failure.violations.items()]
+        named = [f'"{batch[int(index[1])]}": {description.rstrip(".")}' for index, description in wrong if index]
+        if named:
+            failure.sentence = f"{'; '.join(named[:_NAMED])}{' ...' if len(named) > _NAMED else ''}."
+        if total.added_count:
+            failure.sentence += f" {count_of(total.added_count, 'address', 'addresses')} before it were added."
+        raise
     session.out.answer(total, lambda: f"{count_of(total.added_count, 'address', 'addresses')} added.")
 
 

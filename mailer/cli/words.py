@@ -1,7 +1,7 @@
 """How values of the contract read in a terminal."""
 
 import re
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -57,6 +57,12 @@ def instant(timestamp: Timestamp, zone: tzinfo | None = None) -> str:
     except (ValueError, OverflowError):
         return f"{timestamp.seconds} s since 1970"
     return f"{local:%Y-%m-%d %H:%M:%S} {local.tzname()}"
+
+
+def instant_here_and_there(timestamp: Timestamp, zone: tzinfo | None = None) -> str:
+    """Return the instant in the zone, and in UTC where that is another time; nothing for an unset one."""
+    there, here = instant(timestamp, zone), instant(timestamp, UTC)
+    return there if there[:19] == here[:19] else f"{there} ({here})"
 
 
 def clock_time(timestamp: Timestamp) -> str:

@@ -19,6 +19,8 @@ class ScriptedScheduler(scheduler_pb2_grpc.SchedulerServicer):
         self.created: list[scheduler_pb2.CreateCampaignRequest] = []
         self.scheduled: list[scheduler_pb2.ScheduleCampaignRequest] = []
         self.largest_message = 0
+        self.required = ""
+        """A variable that every recipient must have."""
         self.break_creates = 0
         self.break_imports = 0
         self.streams: list[list[State.ValueType]] = []
@@ -98,6 +100,15 @@ class ScriptedScheduler(scheduler_pb2_grpc.SchedulerServicer):
         campaign.state = State.STATE_PAUSED
         return scheduler_pb2.PauseCampaignResponse(campaign=campaign)
 
+    async def ResumeCampaign(
+        self, request: scheduler_pb2.ResumeCampaignRequest, context: "ServicerContext[object, object]"
+    ) -> scheduler_pb2.ResumeCampaignResponse:
+        raise FailedPrecondition(
+            'The campaign "winter" is running and cannot be resumed: pause or cancel it.',
+            reason="WRONG_STATE",
+            metadata={"state": "RUNNING"},
+        )
+
     async def CancelCampaign(
         self, request: scheduler_pb2.CancelCampaignRequest, context: "ServicerContext[object, object]"
     ) -> scheduler_pb2.CancelCampaignResponse:
@@ -124,6 +135,10 @@ class ScriptedScheduler(scheduler_pb2_grpc.SchedulerServicer):
         if "@" not in recipient.address:
             answer.rejected_count += 1
             answer.rejected.add(index=index, address=recipient.address, description="no @: write an address")
+        elif self.required and self.required not in recipient.variables.fields:
+            reason = f"lacks what the templates need: {self.required}; add it to the variables, or give it a default"
+            answer.rejected_count += 1
+            answer.rejected.add(index=index, address=recipient.address, description=reason)
         elif recipient.address in self.recipients:
             answer.duplicate_count += 1
         else:

@@ -2,7 +2,7 @@
 
 from grpc.aio import ServicerContext
 
-from mailer.errors import NotFound
+from mailer.errors import FieldViolation, InvalidArgument, NotFound
 from mailer.v1 import sender_pb2, sender_pb2_grpc
 
 
@@ -64,6 +64,18 @@ class ScriptedSender(sender_pb2_grpc.SenderServicer):
     ) -> sender_pb2.ListDeliveriesResponse:
         found = [one for one in self.deliveries if not request.states or one.state in request.states]
         return sender_pb2.ListDeliveriesResponse(deliveries=found)
+
+    async def AddSuppressions(
+        self, request: sender_pb2.AddSuppressionsRequest, context: "ServicerContext[object, object]"
+    ) -> sender_pb2.AddSuppressionsResponse:
+        wrong = [
+            FieldViolation(f"addresses[{index}]", "no @: write an address")
+            for index, address in enumerate(request.addresses)
+            if "@" not in address
+        ]
+        if wrong:
+            raise InvalidArgument(wrong)
+        return sender_pb2.AddSuppressionsResponse(added_count=len(request.addresses))
 
     async def ResolveUnknown(
         self, request: sender_pb2.ResolveUnknownRequest, context: "ServicerContext[object, object]"

@@ -141,3 +141,9 @@ async def test_health_names_the_one_that_is_away(mailer: CommandLine) -> None:
 async def test_what_is_held_says_how_to_put_it_back(mailer: CommandLine) -> None:
     await mailer("account", "add", "--name", "the other", "--host", "smtp.example.org")
     assert 'mailer account release "the other"' in (await mailer("account", "hold", "the other")).out
+
+
+async def test_addresses_that_cannot_be_suppressed_are_named_and_not_numbered(mailer: CommandLine) -> None:
+    outcome = await mailer("suppression", "add", "ada@example.org", "bob", "eve")
+    assert outcome.status == 2
+    assert outcome.err == 'mailer: "bob": no @: write an address; "eve": no @: write an address.\n'

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from mailer.clock import SystemClock
 from tests.fakes.scripted_scheduler import ScriptedScheduler, State
 from tests.integration.cli.conftest import CommandLine
+
+NEXT_YEAR = SystemClock().now().year + 1
 
 
 @pytest.fixture
@@ -25,12 +28,12 @@ async def test_one_command_creates_imports_and_schedules(
 ) -> None:
     template, people = files
     content = ("--template", template, "--subject", "Hello", "--from", "Ida <ida@example.org>")
-    when = ("--at", "2026-12-01 09:00", "--zone", "Europe/Berlin")
+    when = ("--at", f"{NEXT_YEAR}-12-01 09:00", "--zone", "Europe/Berlin")
     outcome = await mailer("campaign", "create", "--name", "winter", *content, "--recipients", people, *when, "--json")
     assert outcome.status == 0
     stored = scheduler.created[0].campaign.content
     assert (stored.html, stored.from_address.display_name) == ("<p>Hello {{ name }}</p>", "Ida")
-    assert scheduler.scheduled[0].schedule.send_time.ToJsonString() == "2026-12-01T08:00:00Z"
+    assert scheduler.scheduled[0].schedule.send_time.ToJsonString() == f"{NEXT_YEAR}-12-01T08:00:00Z"
     assert list(scheduler.recipients) == ["ada@example.org", "bob@example.org"]
     assert outcome.document["campaign"]["state"] == "STATE_SCHEDULED"
     assert [(one["line"], one["address"]) for one in outcome.document["import"]["rejected"]] == [
@@ -53,7 +56,9 @@ async def test_nothing_is_stored_when_the_command_line_is_wrong(
     content = ("--name", "w", "--template", template, "--subject", "Hello", "--from", "ida@example.org")
     for wrong in (
         ("--at", "2027-03-28 02:30", "--zone", "Europe/Berlin"),
-        ("--at", "2026-12-01 09:00"),
+        ("--at", f"{NEXT_YEAR}-12-01 09:00"),
+        ("--at", "2020-12-01 09:00", "--zone", "UTC"),
+        ("--cron", "0 25 * * *", "--zone", "UTC"),
         ("--now", "--cron", "0 9 * * 1", "--zone", "UTC"),
         ("--recipients", f"{people}.gone"),
         ("--recipients", template),
@@ -77,14 +82,14 @@ async def test_the_same_request_id_goes_out_again_when_the_service_was_away(
 
 async def test_all_wrong_fields_are_said_in_one_sentence(mailer: CommandLine, files: tuple[str, str]) -> None:
     outcome = await mailer("campaign", "create", "--name", "w", "--template", files[0], "--json")
-    assert outcome.status == 1
+    assert outcome.status == 2
     error = outcome.document["error"]
     assert error["code"] == "INVALID_ARGUMENT"
     assert [one["field"] for one in error["field_violations"]] == [
         "campaign.content.subject",
         "campaign.content.from_address",
     ]
-    assert "subject: is missing: add one; " in outcome.err
+    assert outcome.err == "mailer: --subject: is missing: add one; --from: is missing: add one.\n"
 
 
 async def test_a_broken_import_starts_again_and_counts_everybody_once(
@@ -193,7 +198,7 @@ async def test_two_campaigns_of_one_name_are_told_apart_by_id(
     scheduler.add("b" * 32, "winter")
     outcome = await mailer("campaign", "show", "winter")
     assert outcome.status == 2
-    assert "a" * 32 in outcome.err
+    assert f"{'a' * 32} (draft, created " in outcome.err
     assert (await mailer("campaign", "show", "bbbbb", "--json")).document["campaign"]["campaign_id"] == "b" * 32
 
 
@@ -237,3 +242,55 @@ async def test_a_list_that_a_filter_left_empty_does_not_say_that_there_is_nothin
     assert "mailer campaign create" in (await mailer("campaign", "list")).out
     filtered = await mailer("campaign", "list", "--state", "missed", "--state", "held")
     assert filtered.out == "No campaign is missed or held.\n"
+
+
+async def test_a_time_in_a_zone_is_answered_there_and_in_utc(mailer: CommandLine, scheduler: ScriptedScheduler) -> None:
+    scheduler.add("a" * 32, "winter")
+    when = ("--at", f"{NEXT_YEAR}-12-01 09:00", "--zone", "Europe/Berlin")
+    outcome = await mailer("campaign", "schedule", "winter", *when)
+    assert outcome.out == f"It goes out: {NEXT_YEAR}-12-01 09:00:00 CET ({NEXT_YEAR}-12-01 08:00:00 UTC)\n"
+
+
+async def test_a_second_campaign_of_a_name_is_asked_about(mailer: CommandLine, scheduler: ScriptedScheduler) -> None:
+    scheduler.add("a" * 32, "winter", State.STATE_RUNNING)
+    create = ("campaign", "create", "--name", "winter", "--template-id", "0" * 32)
+    refused = await mailer(*create)
+    assert refused.status == 2
+    assert f"{'a' * 32} (running" in refused.err
+    assert scheduler.created == []
+    assert (await mailer(*create, "--yes")).status == 0
+    assert (await mailer(*create, "--request-id", "again")).status == 0
+
+
+@pytest.mark.parametrize(("lines", "why"), [("", "no line behind the first"), ("nobody\n", "line 2: no @")])
+async def test_a_file_that_brings_nobody_is_a_failure(
+    mailer: CommandLine, scheduler: ScriptedScheduler, tmp_path: Path, lines: str, why: str
+) -> None:
+    people = tmp_path / "people.csv"
+    people.write_text(f"address\n{lines}")
+    create = ("campaign", "create", "--name", "w", "--template-id", "0" * 32, "--recipients", str(people), "--now")
+    outcome = await mailer(*create)
+    assert outcome.status == 1
+    assert why in outcome.err
+    assert "again. The campaign is kept as a draft" in outcome.err
+    assert "Send it" not in outcome.err
+    assert scheduler.scheduled == []
+
+
+async def test_a_column_that_differs_in_its_capitals_alone_is_named(
+    mailer: CommandLine, scheduler: ScriptedScheduler, tmp_path: Path
+) -> None:
+    scheduler.add("a" * 32, "winter")
+    scheduler.required = "name"
+    people = tmp_path / "people.csv"
+    people.write_text("Address,Name\nada@example.org,Ada\n")
+    outcome = await mailer("campaign", "import", "winter", str(people))
+    assert "add it as a column" in outcome.err
+    assert 'the file has "Name", the template says "name"' in outcome.err
+
+
+async def test_a_campaign_that_runs_already_is_said_to(mailer: CommandLine, scheduler: ScriptedScheduler) -> None:
+    scheduler.add("a" * 32, "winter", State.STATE_RUNNING)
+    outcome = await mailer("campaign", "resume", "winter")
+    assert outcome.status == 4
+    assert '"winter" is running already' in outcome.err
