@@ -52,6 +52,8 @@ class MetricsEndpoint:
     registry: CollectorRegistry
     host: str
     port: int
+    port_setting: str
+    """The name that sets the port."""
     _server: HTTPServer | None = field(default=None, init=False)
     _thread: Thread | None = field(default=None, init=False)
 
@@ -64,7 +66,7 @@ class MetricsEndpoint:
         except OSError as error:
             raise CannotStart(
                 f"metrics cannot listen on {self.host}:{self.port}: {error.strerror or error}; "
-                "set another metrics port, or 0 for none"
+                f"set {self.port_setting} to another port, or to 0 for none (mailer up --no-metrics)"
             ) from None
 
     def close(self) -> None:

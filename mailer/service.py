@@ -104,8 +104,11 @@ async def _run(
     registry = new_registry()
     if settings.insecure and not settings.on_loopback and settings.tls_certificate_file is None:
         log.warning("MAILER_INSECURE: listening without TLS beyond this machine", host=settings.host)
+    _make_data_dir(settings)
     async with AsyncExitStack() as stack:
-        metrics = MetricsEndpoint(registry, settings.metrics_host, settings.metrics_port)
+        metrics = MetricsEndpoint(
+            registry, settings.metrics_host, settings.metrics_port, settings.name_of("metrics_port")
+        )
         metrics.start()
         stack.callback(metrics.close)
         database = None
@@ -144,6 +147,16 @@ async def _run(
             if watch is not None:
                 watch.cancel()
     log.info("stopped", service=name)
+
+
+def _make_data_dir(settings: CommonSettings) -> None:
+    """Make the folder where files are kept, for the owner only: whoever uses it first finds it."""
+    folder = settings.data_dir
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        why = f"{folder} is a file" if folder.is_file() else f"the folder {folder} cannot be made: {error.strerror}"
+        raise CannotStart(f"{settings.name_of('data_dir')}: {why}; name a folder that can be written") from None
 
 
 class Probed(Protocol):

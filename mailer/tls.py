@@ -17,7 +17,7 @@ class ServerTls:
     client_ca_file: Path | None = None
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Read the files; raises CannotStart naming the one that cannot be read."""
+        """Read the files; raises CannotStart naming the one that cannot be read or is no PEM."""
         pair = (_read(self.key_file), _read(self.certificate_file))
         if self.client_ca_file is None:
             return grpc.ssl_server_credentials([pair])
@@ -35,7 +35,7 @@ class ClientTls:
     key_file: Path | None = None
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Read the files; raises CannotStart naming the one that cannot be read."""
+        """Read the files; raises CannotStart naming the one that cannot be read or is no PEM."""
         return grpc.ssl_channel_credentials(
             root_certificates=_read(self.ca_file) if self.ca_file else None,
             private_key=_read(self.key_file) if self.key_file else None,
@@ -45,6 +45,9 @@ class ClientTls:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise CannotStart(f"{path} cannot be read: {error.strerror}") from None
+    if b"-----BEGIN " not in content:
+        raise CannotStart(f"{path} is no PEM file: it has no line that begins with -----BEGIN")
+    return content

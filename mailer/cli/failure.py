@@ -66,6 +66,8 @@ def failed_call(error: grpc.aio.AioRpcError, *, target: str) -> Failure:
         sentence = f"{'; '.join(dict.fromkeys(wrong))}."
     else:
         sentence = _tls_trouble(details.message, target) or readable(error, target=target)
+        if details.code is grpc.StatusCode.UNAVAILABLE and sentence.endswith("?"):
+            sentence += " On this machine `mailer up` starts the services."
     exit_code = _EXIT_CODES.get(details.code, ExitCode.REFUSED)
     if [one.field for one in details.violations] == ["snapshot_id"]:
         exit_code = ExitCode.NOT_FOUND

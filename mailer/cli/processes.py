@@ -13,6 +13,8 @@ from mailer.tls import ClientTls
 
 _LONGEST_LINE = 1024 * 1024
 _ASK_EVERY = 0.1
+_WRONG_SETTINGS = 2
+_SETTINGS_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,11 @@ class Planned:
 
 
 class Ended(Exception):
-    """A service ended by itself."""
+    """Services ended by themselves."""
 
-    def __init__(self, name: str, status: int) -> None:
-        """Say which, and with which exit status (negative: a signal)."""
-        how = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
-        super().__init__(f"the {name} ended {how}")
+    def __init__(self, *processes: "Process") -> None:
+        """Say which, how, and what each said last."""
+        super().__init__("; ".join(map(_how, processes)))
 
 
 class Process:
@@ -47,6 +48,9 @@ class Process:
         self.planned = planned
         self._process = process
         self._say = say
+        self.status = 0
+        """Its exit status once it has ended (negative: a signal)."""
+        self.last_line = ""
 
     @classmethod
     async def start(
@@ -83,8 +87,11 @@ class Process:
                 continue  # longer than any line should be: the rest of it follows
             if not line:
                 break
-            self._say(self.planned.name, line.decode(errors="replace").rstrip())
-        return await self._process.wait()
+            text = line.decode(errors="replace").rstrip()
+            self.last_line = text or self.last_line
+            self._say(self.planned.name, text)
+        self.status = await self._process.wait()
+        return self.status
 
     async def until_serving(self, clock: Clock, tls: ClientTls | None) -> None:
         """Return once its health service says SERVING."""
@@ -118,9 +125,11 @@ async def supervise(
     try:
         while True:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            for run, process in runs.items():
-                if run in done:
-                    raise Ended(process.planned.name, run.result())
+            if any(run in done for run in runs):
+                # Settings are read at once: what is wrong with those of the others is said in the same breath.
+                if any(run in done and run.result() == _WRONG_SETTINGS for run in runs):
+                    await asyncio.wait(runs, timeout=_SETTINGS_SECONDS)
+                raise Ended(*(process for run, process in runs.items() if run.done()))
             if stopping in done:
                 break
             ready.result()
@@ -136,7 +145,14 @@ async def supervise(
     for run, process in runs.items():
         # One that was still starting does not catch the signal yet: it has ended as it was asked to.
         if run.result() not in {0, -signal.SIGTERM}:
-            raise Ended(process.planned.name, run.result())
+            raise Ended(process)
+
+
+def _how(process: Process) -> str:
+    status = process.status
+    how = f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
+    said = f' and said last "{process.last_line}"' if process.last_line and status > 0 else ""
+    return f"the {process.planned.name} ended {how}{said}"
 
 
 async def _all_serving(processes: list[Process], clock: Clock, tls: ClientTls | None) -> None:

@@ -51,6 +51,10 @@ class Session:
             "backup_address": self._choices.backup,
             "ca_file": self._choices.ca_file,
         }
+        for name in ("scheduler", "sender", "backup"):
+            address = chosen[f"{name}_address"]
+            if address is not None and ":" not in str(address):
+                raise usage(f'--{name} "{address}" is no address: write host:port, such as 127.0.0.1:50051.')
         return settings.model_copy(update={name: value for name, value in chosen.items() if value is not None})
 
     @property

@@ -28,6 +28,9 @@ class CommandSettings(CommonSettings):
         default_factory=lambda known: f"127.0.0.1:{known.get('backup_port', 50053)}",
         description="host:port of the backup service.",
     )
+    scheduler_metrics_port: int = Field(9051, ge=0, le=65535, description="As the scheduler reads it.")
+    sender_metrics_port: int = Field(9052, ge=0, le=65535, description="As the sender reads it.")
+    backup_metrics_port: int = Field(9053, ge=0, le=65535, description="As the backup service reads it.")
     ca_file: Path | None = Field(None, description="PEM; the command speaks TLS and trusts this authority.")
     client_certificate_file: Path | None = Field(None, description="PEM; the certificate that the command shows.")
     client_key_file: Path | None = Field(None, description="PEM; the key of that certificate.")

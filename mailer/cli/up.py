@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -14,13 +15,13 @@ import typer
 from rich.text import Text
 
 from mailer.cli.command import Commands
-from mailer.cli.failure import Failure
+from mailer.cli.failure import Failure, usage
 from mailer.cli.output import Output
 from mailer.cli.processes import Ended, Planned, Process, supervise
 from mailer.cli.session import Session
 from mailer.cli.settings import CommandSettings
 from mailer.cli.words import printable
-from mailer.config import environment
+from mailer.config import COMMON_PREFIX, environment
 from mailer.tls import ClientTls
 
 commands = Commands()
@@ -57,8 +58,11 @@ async def up(
     planned = plan(session.settings, {"scheduler": scheduler_port, "sender": sender_port, "backup": backup_port})
     if data_dir is not None:
         session.settings = session.settings.model_copy(update={"data_dir": data_dir})
+    refuse_misspelt(environment())
     for each in planned:
         refuse_taken(each)
+        if metrics:
+            refuse_taken_metrics(each.name, session.settings)
     settings = child_environment(environment(), session.settings, planned, metrics=metrics)
     processes: list[Process] = []
     stop = asyncio.Event()
@@ -80,7 +84,7 @@ async def up(
                 on_stop=lambda: session.out.note("Ending the services; messages at their final dot are finished."),
             )
         except Ended as ended:
-            raise Failure(f"{ended}; what it said last is above. Everything has been ended.") from None
+            raise Failure(f"{ended}. Everything has been ended.") from None
     session.out.note("Ended.")
 
 
@@ -122,15 +126,43 @@ def child_environment(
 
 def refuse_taken(planned: Planned) -> None:
     """Raise Failure when somebody listens there: its health would be taken for that of our service."""
-    family = socket.AF_INET6 if ":" in planned.host else socket.AF_INET
+    if is_taken(planned.host, planned.port):
+        raise Failure(
+            f"port {planned.port} for the {planned.name} is in use: is mailer up running already? "
+            f"End it, or choose another port (--{planned.name}-port, MAILER_{planned.name.upper()}_PORT)."
+        )
+
+
+def refuse_taken_metrics(name: str, settings: CommandSettings) -> None:
+    """Raise Failure when the port of the service's /metrics is taken."""
+    port: int = getattr(settings, f"{name}_metrics_port")
+    if port and is_taken(settings.metrics_host, port):
+        raise Failure(
+            f"port {port} for /metrics of the {name} is in use: set MAILER_{name.upper()}_METRICS_PORT to another "
+            "one, or add --no-metrics."
+        )
+
+
+def is_taken(host: str, port: int) -> bool:
+    """Say whether somebody listens there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((planned.host.strip("[]"), planned.port), family=family).close()
+        socket.create_server((host.strip("[]"), port), family=family).close()
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise Failure(
-                f"port {planned.port} for the {planned.name} is in use: is mailer up running already? "
-                f"End it, or choose another port (--{planned.name}-port, MAILER_{planned.name.upper()}_PORT)."
-            ) from None
+        return error.errno == errno.EADDRINUSE
+    return False
+
+
+def refuse_misspelt(environ: Mapping[str, str]) -> None:
+    """Raise Failure for names that set nothing because the service in them is misspelt: no service looks at those."""
+    wrong = []
+    for name in sorted(environ):
+        service = name.removeprefix(COMMON_PREFIX).partition("_")[0]
+        close = get_close_matches(service, [one.upper() for one in _STYLES], n=1, cutoff=0.8)
+        if name.startswith(COMMON_PREFIX) and close and close[0] != service:
+            wrong.append(f"{name}: there is no such setting; did you mean {name.replace(service, close[0], 1)}?")
+    if wrong:
+        raise usage("; ".join(wrong))
 
 
 def _tls(session: Session) -> ClientTls | None:

@@ -21,6 +21,7 @@ from mailer.database.errors import (
     DatabaseReplaced,
     DatabaseUnavailable,
     DatabaseUnusable,
+    cannot_be_used,
     unavailable,
     wrote_in_a_read,
 )
@@ -193,7 +194,7 @@ class Database:
             cause = unavailable(error)
             if cause is None:
                 raise
-            raise DatabaseUnusable(f"the database {self.location} cannot be used: {cause.message}") from error
+            raise DatabaseUnusable(cannot_be_used(self.location, cause)) from error
 
     def _read(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
         try:
@@ -279,7 +280,7 @@ def _touch(connection: Connection) -> None:
 def _report_sqlite_version() -> None:
     if (3, 7, 0) <= sqlite3.sqlite_version_info < _WAL_RESET_FIXED:
         log.warning(
-            "this SQLite has a rare WAL-reset bug with several connections; 3.51.3 or later is better",
+            "this SQLite has a rare WAL-reset bug with several connections; 3.51.3 or later is better (README, Limits)",
             sqlite_version=sqlite3.sqlite_version,
         )
     else:

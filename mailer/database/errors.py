@@ -35,10 +35,13 @@ class DatabaseFull(DatabaseUnavailable):
         super().__init__(message, reason="DATABASE_FULL")
 
 
+_AWAY = "The database is away; the service goes on when it is back."
+
+
 class DatabaseGone(DatabaseUnavailable):
     """The database file is missing or unusable, the server is not reachable, or the database is closed."""
 
-    def __init__(self, message: str = "The database is away; the service goes on when it is back.") -> None:
+    def __init__(self, message: str = _AWAY) -> None:
         """Say so."""
         super().__init__(message, reason="DATABASE_GONE")
 
@@ -63,6 +66,13 @@ class DatabaseReplaced(DatabaseUnavailable):
 
 class DatabaseUnusable(CannotStart):
     """The database cannot be used at start: one line saying why and what to do."""
+
+
+def cannot_be_used(location: object, cause: DatabaseUnavailable) -> str:
+    """Return why a process cannot start with the database: what goes on by itself later does not begin without it."""
+    if isinstance(cause, DatabaseGone) and cause.message == _AWAY:
+        return f"the database {location} cannot be reached: start it, or set MAILER_DATABASE_URL, then start again"
+    return f"the database {location} cannot be used: {cause.message}"
 
 
 _SQLITE_KINDS: dict[int, type[DatabaseBusy] | type[DatabaseFull] | type[DatabaseGone]] = {

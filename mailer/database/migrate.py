@@ -26,7 +26,7 @@ from mailer.database.engine import (
     prepare_file,
     write_engine,
 )
-from mailer.database.errors import DatabaseBusy, DatabaseUnusable, unavailable
+from mailer.database.errors import DatabaseBusy, DatabaseUnusable, cannot_be_used, unavailable
 from mailer.lockfile import LockFile
 
 _ADVISORY_LOCK = APPLICATION_ID
@@ -156,4 +156,4 @@ def _cause(error: Exception, location: Location) -> str:
             detail = str(error.orig if isinstance(error, DBAPIError) else error).splitlines()[0]
             return f"the database {location} cannot be migrated: {detail}"
         case other:
-            return f"the database {location} cannot be used: {other.message}"
+            return cannot_be_used(location, other)

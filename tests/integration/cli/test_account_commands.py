@@ -121,6 +121,7 @@ async def test_a_service_that_is_not_there_is_named_with_its_address(mailer: Com
     outcome = await mailer("account", "list", "--json")
     assert outcome.status == 5
     assert "the sender at 127.0.0.1:9 cannot be reached" in outcome.err
+    assert "`mailer up` starts the services" in outcome.err
     assert outcome.document["error"]["code"] == "UNAVAILABLE"
 
 
@@ -147,3 +148,11 @@ async def test_addresses_that_cannot_be_suppressed_are_named_and_not_numbered(ma
     outcome = await mailer("suppression", "add", "ada@example.org", "bob", "eve")
     assert outcome.status == 2
     assert outcome.err == 'mailer: "bob": no @: write an address; "eve": no @: write an address.\n'
+
+
+@pytest.mark.parametrize("address", ["", "localhost"])
+async def test_an_address_without_a_port_is_none(mailer: CommandLine, address: str) -> None:
+    mailer.sender = address
+    outcome = await mailer("account", "list")
+    assert outcome.status == 2
+    assert f'--sender "{address}" is no address: write host:port' in outcome.err

@@ -61,6 +61,16 @@ async def test_a_service_that_ends_by_itself_brings_the_others_down() -> None:
     assert not is_alive(service.pid)
 
 
+async def test_everything_that_is_wrong_with_the_settings_is_said_at_the_end() -> None:
+    stage = Stage()
+    healthy = await stage.start("scheduler", "tests.fakes.slow_process")
+    wrong = [await stage.start(name, "tests.fakes.wrong_settings") for name in ("sender", "backup")]
+    with pytest.raises(Ended) as ended:
+        await asyncio.wait_for(stage.supervise(healthy, *wrong), 30)
+    said = 'ended with exit status 2 and said last "MAILER_PORT: write a number"'
+    assert str(ended.value) == f"the sender {said}; the backup {said}"
+
+
 async def test_a_service_that_was_killed_is_named_with_the_signal() -> None:
     stage = Stage()
     service = await stage.start("sender", "tests.fakes.service_process")

@@ -63,6 +63,13 @@ async def test_tls_to_a_service_without_it_names_the_cure(mailer: CommandLine, a
     assert "speaks no TLS" in outcome.err
 
 
+async def test_a_file_that_is_no_pem_is_named(mailer: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "ca.der").write_bytes(b"0\x82")
+    outcome = await mailer("--ca-file", str(tmp_path / "ca.der"), "account", "list")
+    assert outcome.status == 2
+    assert "ca.der is no PEM file" in outcome.err
+
+
 async def test_a_file_that_is_not_there_is_named(mailer: CommandLine) -> None:
     outcome = await mailer("--ca-file", "nowhere.pem", "account", "list")
     assert outcome.status == 2

@@ -132,3 +132,4 @@ def test_an_unreachable_server_is_one_line_without_the_password() -> None:
         migrate_all("postgresql://mailer:canary@127.0.0.1:1/mailer", [])
     (line,) = caught.value.problems
     assert "canary" not in line
+    assert "cannot be reached: start it" in line

@@ -162,6 +162,19 @@ async def test_a_metrics_port_in_use_is_one_line(script: Path, port: int) -> Non
     async with running(script, port):
         code, lines = await failed(script, MAILER_ECHO_METRICS_PORT=str(port))
         assert (code, len(lines)) == (1, 1)
+        assert "MAILER_ECHO_METRICS_PORT" in lines[0]
+        assert "--no-metrics" in lines[0]
+
+
+@pytest.mark.parametrize(("folder", "why"), [("file", "file is a file"), ("/proc/nowhere", "cannot be made")])
+async def test_a_data_folder_that_cannot_be_made_is_one_line(
+    script: Path, tmp_path: Path, folder: str, why: str
+) -> None:
+    (tmp_path / "file").touch()
+    code, lines = await failed(script, MAILER_DATA_DIR=folder)
+    assert (code, len(lines)) == (1, 1)
+    assert "MAILER_DATA_DIR" in lines[0]
+    assert why in lines[0]
 
 
 async def test_a_database_of_somebody_else_is_one_line_and_kept(script: Path, tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """What `mailer up` starts, and with which environment."""
 
 import os
+import socket
 
 import pytest
 
 from mailer.cli.failure import Failure
 from mailer.cli.settings import CommandSettings
-from mailer.cli.up import child_environment, plan
+from mailer.cli.up import child_environment, plan, refuse_misspelt, refuse_taken_metrics
 from mailer.config import load
 
 NOTHING: dict[str, int | None] = {}
@@ -59,3 +60,24 @@ def test_a_sender_elsewhere_stays_where_the_environment_says() -> None:
     given = {"MAILER_SCHEDULER_SENDER_ADDRESS": "dns:///sender:50052"}
     environment = child_environment(given, settings(), plan(settings(), NOTHING), metrics=True)
     assert environment["MAILER_SCHEDULER_SENDER_ADDRESS"] == "dns:///sender:50052"
+
+
+def test_a_taken_port_of_metrics_is_named_with_its_setting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        given = settings(MAILER_SENDER_METRICS_PORT=str(taken.getsockname()[1]))
+        with pytest.raises(Failure, match=r"MAILER_SENDER_METRICS_PORT .* --no-metrics"):
+            refuse_taken_metrics("sender", given)
+
+
+def test_metrics_that_are_off_need_no_port() -> None:
+    refuse_taken_metrics("sender", settings(MAILER_SENDER_METRICS_PORT="0"))
+
+
+def test_a_service_that_is_misspelt_in_a_name_is_said() -> None:
+    with pytest.raises(Failure, match=r"MAILER_SCHEDULR_PORT: .* did you mean MAILER_SCHEDULER_PORT?"):
+        refuse_misspelt({"MAILER_SCHEDULR_PORT": "1", "MAILER_SENDER_PORT": "2"})
+
+
+@pytest.mark.parametrize("name", ["MAILER_SECRET_MAIN", "MAILER_SENDER_ADDRESS", "MAILER_DATA_DIR", "SCHEDULR_PORT"])
+def test_other_names_are_nobodys_business(name: str) -> None:
+    refuse_misspelt({name: "x"})
