@@ -202,12 +202,20 @@ async def show(system: System, update: scheduler_pb2.WatchCampaignResponse) -> N
     """Print one line of progress."""
     counts = update.campaign.latest_run.counts
     accounts = (await system.sender.ListAccounts(sender_pb2.ListAccountsRequest(), timeout=10)).accounts
-    circuits = ", ".join(f"{account.name} {circuit_name(account)}" for account in accounts)
+    parts = [f"{counts.sent_count:3} sent"]
+    parts += [
+        f"{count} {word}"
+        for count, word in (
+            (counts.deferred_count, "deferred"),
+            (counts.failed_count, "failed"),
+            (counts.unknown_count, "unknown"),
+        )
+        if count
+    ]
+    # Short enough for a narrow terminal: what is as it should be is not said.
+    parts += [f"{one.name}'s circuit {circuit_name(one)}" for one in accounts if circuit_name(one) != "closed"]
     state = scheduler_pb2.Campaign.State.Name(update.campaign.state).removeprefix("STATE_").lower()
-    say(
-        f"{state:9} {counts.sent_count:3} sent, {counts.deferred_count} deferred, {counts.failed_count} failed,"
-        f" {counts.unknown_count} unknown, {update.sent_per_second:.0f}/s; circuits: {circuits}"
-    )
+    say(f"{state:9} {update.sent_per_second:3.0f}/s {', '.join(parts)}")
 
 
 def circuit_name(account: sender_pb2.Account) -> str:

@@ -62,7 +62,7 @@ def account_table(out: Output, accounts: Iterable[sender_pb2.Account]) -> Render
     columns = (
         Column("name"),
         Column("server"),
-        Column("state"),
+        Column("state", is_word=True),
         Column("last 24 h", "right"),
         Column("tls", optional=True),
         Column("sends for", optional=True),
@@ -89,8 +89,8 @@ def circuit_table(out: Output, accounts: Iterable[sender_pb2.Account]) -> Render
     """Return the accounts with what keeps them from sending."""
     columns = (
         Column("account"),
-        Column("state"),
-        Column("circuit"),
+        Column("state", is_word=True),
+        Column("circuit", is_word=True),
         Column("failures", "right"),
         Column("opened", "right", optional=True),
         Column("closed", "right", optional=True),

@@ -20,7 +20,7 @@ from mailer.cli.backup_view import (
 from mailer.cli.command import Commands
 from mailer.cli.exit_code import ExitCode
 from mailer.cli.failure import Failure
-from mailer.cli.listing import Limit, print_list
+from mailer.cli.listing import Limit, collect, print_list
 from mailer.cli.question import Yes, confirm
 from mailer.cli.retention_options import (
     KeepDaily,
@@ -34,7 +34,7 @@ from mailer.cli.retention_options import (
 )
 from mailer.cli.session import QUICK, Session
 from mailer.cli.words import enum_word
-from mailer.v1 import backup_pb2, backup_pb2_grpc
+from mailer.v1 import backup_pb2, backup_pb2_grpc, scheduler_pb2
 
 commands = Commands("Snapshots of the database: taken while everything works, and restored without sending twice.")
 commands.command("settings")(settings)
@@ -169,7 +169,20 @@ async def restore(
         answer = await _with_progress(session, stream)
     session.out.answer(answer, lambda: restore_plan(session.out, answer, done=True))
     if answer.held_run_ids:
-        session.out.note("Runs are held: mailer campaign list --state held, then resume or cancel each.")
+        session.out.note("Runs are held: resume or cancel their campaigns, see mailer campaign list --state held.")
+        for command in await _resuming(session):
+            session.out.note(f"  {command}")
+
+
+async def _resuming(session: Session) -> list[str]:
+    """Return what to type for each campaign that is held; nothing when the scheduler cannot tell."""
+    request = scheduler_pb2.ListCampaignsRequest(states=[scheduler_pb2.Campaign.STATE_HELD])
+    try:
+        async with session.scheduler() as scheduler:
+            held = await collect(scheduler.ListCampaigns, request, "campaigns")
+    except Failure:
+        return []
+    return [f"mailer campaign resume {one.campaign_id}    # {one.name}" for one in held.campaigns]
 
 
 async def _with_progress(session: Session, stream: Any) -> Any:

@@ -27,7 +27,7 @@ def snapshot_table(out: Output, snapshots: Iterable[backup_pb2.Snapshot]) -> Ren
     columns = (
         Column("id"),
         Column("shows"),
-        Column("state"),
+        Column("state", is_word=True),
         Column("size", "right"),
         Column("taken", optional=True),
         Column("kept because", optional=True),
@@ -123,7 +123,7 @@ def restore_plan(out: Output, plan: backup_pb2.BackupRestoreResponse, *, done: b
                 ("snapshot", plan.snapshot_id),
                 ("sent since", f"{count_of(plan.sent_since_count, 'message')}, still known as sent afterwards"),
                 ("carried over", count_of(plan.carried_row_count, "row")),
-                ("held until resumed", held),
+                ("runs held", held),
                 (
                     "undo",
                     f"mailer backup restore {plan.pre_restore_snapshot_id}" if plan.pre_restore_snapshot_id else "",

@@ -52,7 +52,7 @@ def campaign_table(
     """Return the list of campaigns."""
     columns = (
         Column("name"),
-        Column("state"),
+        Column("state", is_word=True),
         Column("recipients", "right"),
         Column("sent", "right"),
         Column("failed", "right"),
@@ -119,7 +119,7 @@ def run_table(out: Output, runs: Iterable[scheduler_pb2.CampaignRun]) -> Rendera
     """Return the runs of a campaign."""
     columns = (
         Column("due"),
-        Column("state"),
+        Column("state", is_word=True),
         Column("deliveries"),
         Column("began", optional=True),
         Column("ended", optional=True),

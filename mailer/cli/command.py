@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from mailer.cli.choices import Choices
 
@@ -32,6 +32,18 @@ def _options(
     """Carry the options that every command has."""
 
 
+def plainly(params: list[Any], context: Any) -> list[Any]:
+    """Return the options of a help page with the values that they take: a flag takes none, a list one at a time."""
+    for param in params:
+        if param.param_type_name != "option" or param.metavar is not None:
+            continue
+        if param.is_flag:
+            param.metavar = ""
+        elif (shown := param.display_type(context)).startswith("<list["):
+            param.metavar = f"<{shown.removeprefix('<list[').removesuffix(']>')}>"
+    return params
+
+
 class Command(TyperCommand):
     """A command with the shared options beside its own."""
 
@@ -40,13 +52,27 @@ class Command(TyperCommand):
         shared = typer.main.get_command(_shared).params
         super().__init__(name, params=[*(params or ()), *shared], **attributes)
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options and arguments."""
+        return plainly(super().get_params(ctx), ctx)
+
+
+class Group(TyperGroup):
+    """The commands of one noun, as their help page lists them."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options."""
+        return plainly(super().get_params(ctx), ctx)
+
 
 class Commands(typer.Typer):
     """The commands of one noun. A command may be `async def`: the program awaits it."""
 
     def __init__(self, help: str = "") -> None:  # noqa: A002 (typer's name for it)
         """Show `help` above the list of commands."""
-        super().__init__(help=help or None, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+        super().__init__(
+            cls=Group, help=help or None, no_args_is_help=True, add_completion=False, rich_markup_mode="rich"
+        )
 
     def command(self, name: str | None = None, **attributes: Any) -> Callable[[F], F]:
         """Register a command as typer does."""

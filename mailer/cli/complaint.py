@@ -20,7 +20,7 @@ def complain(error: BaseException, *, as_json: bool) -> int:
     if isinstance(error, BrokenPipeError):
         # Whoever read our output has left: Python must not complain about it at its end either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.REFUSED
+        return ExitCode.OUTPUT_CLOSED
     if isinstance(error, typer.Exit):
         return error.exit_code
     if isinstance(error, typer.TyperException) and type(error).__name__ == "NoArgsIsHelpError":

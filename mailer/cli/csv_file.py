@@ -61,9 +61,9 @@ def check_encoding(file: BinaryIO) -> None:
 def read_people(file: BinaryIO) -> Iterator[Person | BadLine]:
     """Yield the lines behind the header, in their order.
 
-    The column `address` (or `email`) is required; `display_name` is the name in the To field, or else `name` is.
-    Every column but address and display_name is a variable of the templates. Raises CsvProblem when the file as a
-    whole cannot be used.
+    The column `address` (or `email`, `e-mail`, `mail`) is required; `display_name` is the name in the To field, or
+    else `name` is. Every column but address and display_name is a variable of the templates. Raises CsvProblem when
+    the file as a whole cannot be used.
     """
     lines = _lines(file)
     first = next(lines, "")
@@ -76,6 +76,8 @@ def read_people(file: BinaryIO) -> Iterator[Person | BadLine]:
         reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
         header = _header(next(reader))
     except csv.Error as error:
+        if "\r" in first.rstrip("\r\n"):
+            raise CsvProblem("its lines end with a carriage return alone: save it with line feeds") from None
         raise CsvProblem(f"the first line cannot be read ({error}): it must name the columns") from None
     while True:
         line = skipped + reader.line_num + 1
@@ -99,7 +101,7 @@ def _lines(file: BinaryIO) -> Iterator[str]:
                 raise CsvProblem(f"the file is {_OTHER_ENCODINGS[raw[:2]]}: save it as UTF-8 and import it again")
             raw = raw.removeprefix(b"\xef\xbb\xbf")
         if len(raw) > _LONGEST_LINE:
-            raise CsvProblem(f"line {number} is longer than 1 MiB: is it a CSV file with one recipient a line?")
+            raise CsvProblem(f"line {number} is longer than 1 MiB: is it a CSV file with a line for each recipient?")
         try:
             yield raw.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -117,8 +119,10 @@ def _header(cells: Sequence[str]) -> _Header:
     addresses = [number for number, name in enumerate(folded) if name in _ADDRESS]
     if len(addresses) != 1:
         found = ", ".join(names[:8])
-        what = "two columns for the address" if addresses else 'no column "address" or "email"'
-        raise CsvProblem(f"the first line has {what} (it names {found}): name exactly one column so")
+        what = "two columns for the address" if addresses else "no column for the address"
+        raise CsvProblem(
+            f"the first line has {what} (it names {found}): call exactly one column address, email, e-mail or mail"
+        )
     if "" in names:
         raise CsvProblem(f"column {names.index('') + 1} has no name: name it in the first line, or remove the column")
     twice = {name for name in folded if folded.count(name) > 1}

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mailer.cli.command import Commands
-from mailer.cli.delivery_view import delivery_table
+from mailer.cli.delivery_view import NO_DELIVERY, delivery_table
 from mailer.cli.listing import Limit, campaign_id, print_list
 from mailer.cli.session import Session
 from mailer.v1 import sender_pb2
@@ -56,5 +56,6 @@ async def deliveries(
         async with session.scheduler() as scheduler:
             request.campaign_id = await campaign_id(scheduler, campaign)
     async with session.sender() as sender:
-        table = partial(delivery_table, session.out)
+        empty = f"No message is {' or '.join(states)}." if states else NO_DELIVERY
+        table = partial(delivery_table, session.out, empty=empty)
         await print_list(session.out, sender.ListDeliveries, request, "deliveries", table, limit=limit)

@@ -8,6 +8,8 @@ from mailer.cli.output import Column, Output, state
 from mailer.cli.words import enum_word, instant
 from mailer.v1 import sender_pb2
 
+NO_DELIVERY = "No message is like that. mailer campaign list shows what there is."
+
 
 def delivery_state(delivery: sender_pb2.Delivery) -> str:
     """Return the word for where the delivery stands."""
@@ -19,11 +21,13 @@ def reply_text(reply: sender_pb2.SmtpReply) -> str:
     return " ".join(part for part in (str(reply.code or ""), reply.enhanced_code, reply.text) if part)
 
 
-def delivery_table(out: Output, deliveries: Iterable[sender_pb2.Delivery]) -> RenderableType | str:
+def delivery_table(
+    out: Output, deliveries: Iterable[sender_pb2.Delivery], *, empty: str = NO_DELIVERY
+) -> RenderableType | str:
     """Return the list of deliveries."""
     columns = (
         Column("address"),
-        Column("state"),
+        Column("state", is_word=True),
         Column("why"),
         Column("retries", "right", optional=True),
         Column("next try", optional=True),
@@ -42,7 +46,7 @@ def delivery_table(out: Output, deliveries: Iterable[sender_pb2.Delivery]) -> Re
         )
         for one in deliveries
     )
-    return out.table(columns, rows, empty="No message is like that. mailer campaign list shows what there is.")
+    return out.table(columns, rows, empty=empty)
 
 
 def delivery_details(out: Output, delivery: sender_pb2.Delivery, attempts: Sequence[sender_pb2.Attempt]) -> Group:
@@ -68,7 +72,7 @@ def delivery_details(out: Output, delivery: sender_pb2.Delivery, attempts: Seque
     )
     columns = (
         Column("began"),
-        Column("outcome"),
+        Column("outcome", is_word=True),
         Column("stage"),
         Column("what happened"),
         Column("account", optional=True),

@@ -18,3 +18,5 @@ class ExitCode(IntEnum):
     UNVERIFIED = 6
     """What was to be verified is not sound."""
     INTERRUPTED = 130
+    OUTPUT_CLOSED = 141
+    """Who read the output has left: 128 and SIGPIPE, as every program of a pipeline ends."""

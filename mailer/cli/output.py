@@ -32,6 +32,8 @@ class Column:
     optional: bool = False
     is_id: bool = False
     """An id whose beginning names the thing as well."""
+    is_word: bool = False
+    """One word that is read at a glance: never broken over two lines."""
 
 
 class Output:
@@ -87,8 +89,13 @@ class Output:
         narrow = self.stdout.width < _NARROW
         shown = [number for number, column in enumerate(columns) if not (column.optional and narrow)]
         table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        if len(shown) < len(columns):
+            left_out = ", ".join(column.header for column in columns if column.optional)
+            table.caption = Text(f"In a wider terminal: {left_out}.", style="dim")
+            table.caption_justify = "left"
         for number in shown:
-            table.add_column(columns[number].header, justify=columns[number].justify, overflow="fold")
+            column = columns[number]
+            table.add_column(column.header, justify=column.justify, overflow="fold", no_wrap=column.is_word)
         for row in rows:
             cells = {number: _cell(row[number]) for number in shown}
             table.add_row(*(cell[:_ID_PREFIX] if narrow and columns[at].is_id else cell for at, cell in cells.items()))

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
 from mailer import __version__
 from mailer.cli.choices import Choices
+from mailer.cli.command import Group
 
 # Name: what the list of commands says, and the module whose `commands` has the rest.
 _RUN = "Run"
@@ -30,7 +31,7 @@ COMMANDS = {
 }
 
 
-class Root(TyperGroup):
+class Root(Group):
     """Lists the commands without loading them."""
 
     def __init__(self, **attributes: Any) -> None:
@@ -61,7 +62,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback(
     epilog="Exit status: 0 done, 1 refused or failed, 2 wrong command line, 3 not found, 4 wrong state, "
-    "5 service not reachable, 6 not verified, 130 interrupted."
+    "5 service not reachable, 6 not verified, 130 interrupted, 141 nobody reads the output."
 )
 def mailer(
     context: typer.Context,

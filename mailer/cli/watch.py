@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Annotated
 
 import typer
@@ -11,7 +11,7 @@ from mailer.cli.exit_code import ExitCode
 from mailer.cli.failure import Failure
 from mailer.cli.listing import campaign_id, collect
 from mailer.cli.output import to_dict
-from mailer.cli.session import Session
+from mailer.cli.session import QUICK, Session
 from mailer.cli.watch_view import LinesView, LiveView, Progress, View, summary
 from mailer.v1 import scheduler_pb2, sender_pb2
 
@@ -19,6 +19,8 @@ Which = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Name or id.")]
 
 _WATCH_FOR = 30 * 24 * 3600.0
 _ACCOUNTS_EVERY = 2.0
+_SETTLES = 10
+_SETTLE_EVERY = 0.5
 _RECONNECT = (0.2, 0.5, 1.0, 2.0, 3.0)
 _OVER = {scheduler_pb2.Campaign.STATE_FINISHED, scheduler_pb2.Campaign.STATE_CANCELLED}
 # What goes by itself: the service restarts, or its stop ended the stream.
@@ -46,6 +48,7 @@ async def watch(
     except asyncio.CancelledError:
         session.out.note(f"The campaign goes on; watch it again: mailer campaign watch {wanted}")
         raise
+    await _settle(session, last.campaign)
     if session.out.as_json:
         session.out.document(to_dict(last))
     else:
@@ -65,6 +68,19 @@ async def _follow(session: Session, wanted: str, view: View) -> scheduler_pb2.Wa
         accounts.cancel()
     assert progress.last is not None
     return progress.last
+
+
+async def _settle(session: Session, campaign: scheduler_pb2.Campaign) -> None:
+    """Wait a little until a campaign that is over counts nothing as pending: what it cancelled is booked behind it."""
+    request = scheduler_pb2.GetCampaignRequest(campaign_id=campaign.campaign_id)
+    with suppress(Failure):
+        async with session.scheduler() as scheduler:
+            for _ in range(_SETTLES):
+                counts = campaign.latest_run.counts
+                if not (counts.pending_count or counts.in_progress_count):
+                    return
+                await session.clock.sleep(_SETTLE_EVERY)
+                campaign.CopyFrom((await scheduler.GetCampaign(request, timeout=QUICK)).campaign)
 
 
 async def _updates(

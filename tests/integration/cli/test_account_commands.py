@@ -102,6 +102,8 @@ async def test_deliveries_are_filtered_by_state(mailer: CommandLine, sender: Scr
     ]
     outcome = await mailer("deliveries", "--state", "unknown", "--json")
     assert [one["delivery_id"] for one in outcome.document["deliveries"]] == ["2"]
+    none = await mailer("deliveries", "--state", "failed", "--state", "expired")
+    assert none.out == "No message is failed or expired.\n"
 
 
 async def test_unknown_deliveries_are_decided_by_a_person(mailer: CommandLine, sender: ScriptedSender) -> None:

@@ -2,6 +2,7 @@
 
 from mailer.v1 import backup_pb2
 from tests.fakes.scripted_backup import ScriptedBackup
+from tests.fakes.scripted_scheduler import ScriptedScheduler, State
 from tests.integration.cli.conftest import CommandLine
 
 
@@ -57,8 +58,12 @@ async def test_nothing_is_restored_before_the_plan_was_agreed_to(mailer: Command
     assert backup.restored == []
 
 
-async def test_a_restore_says_how_to_undo_it_and_what_waits(mailer: CommandLine, backup: ScriptedBackup) -> None:
+async def test_a_restore_says_how_to_undo_it_and_what_waits(
+    mailer: CommandLine, backup: ScriptedBackup, scheduler: ScriptedScheduler
+) -> None:
+    scheduler.add("a" * 32, "winter", State.STATE_HELD)
     outcome = await mailer("backup", "restore", "snapshot-0", "--yes")
+    assert f"mailer campaign resume {'a' * 32}    # winter" in outcome.err
     assert backup.restored == ["snapshot-0"]
     assert "mailer backup restore before" in outcome.out
     assert "resume or cancel" in outcome.err

@@ -294,3 +294,19 @@ async def test_a_campaign_that_runs_already_is_said_to(mailer: CommandLine, sche
     outcome = await mailer("campaign", "resume", "winter")
     assert outcome.status == 4
     assert '"winter" is running already' in outcome.err
+
+
+async def test_the_last_word_on_a_cancelled_campaign_waits_for_its_books(
+    mailer: CommandLine, scheduler: ScriptedScheduler
+) -> None:
+    scheduler.add("a" * 32, "winter")
+    scheduler.campaigns["a" * 32].latest_run.counts.pending_count = 7
+    scheduler.streams = [[State.STATE_CANCELLED]]
+    watching = asyncio.create_task(mailer("campaign", "watch", "winter"))
+    while scheduler.streams:
+        await asyncio.sleep(0)
+    scheduler.campaigns["a" * 32].latest_run.counts.pending_count = 0
+    scheduler.campaigns["a" * 32].latest_run.counts.cancelled_count = 7
+    outcome = await watching
+    assert "7 cancelled" in outcome.out
+    assert "pending" not in outcome.out

@@ -94,6 +94,7 @@ def test_a_quote_that_is_never_closed_says_which_lines_it_swallowed() -> None:
         (b"\n\n", "the file is empty"),
         (b"city,name\nUlm,Ada\n", "no column"),
         (b"address,email\na,b\n", "two columns for the address"),
+        (b"address,city\ra@example.org,Ulm\r", "carriage return alone"),
         (b"address,,city\n", "column 2 has no name"),
         (b"address,city,City\n", 'two columns are called "city"'),
         ("address\nada@example.org\n".encode("utf-16"), "UTF-16: save it as UTF-8"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import typer
 
+from mailer.cli.__main__ import interpret
 from mailer.cli.choices import Choices
 from mailer.cli.root import COMMANDS, app
 from mailer.clock import SystemClock
@@ -56,6 +57,15 @@ def test_every_command_explains_itself_with_an_example_and_knows_json(name: str)
         _, command, _ = command.resolve_command(context, [word])
     assert "Example: mailer " + name in " ".join(command.help.split())
     assert any("--json" in option.opts for option in command.params)
+
+
+@pytest.mark.parametrize("name", ["deliveries", "backup", "account add"])
+def test_a_help_page_shows_no_value_for_a_flag(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    interpret([*name.split(), "--help"], Choices(SystemClock()))
+    page = capsys.readouterr().out
+    assert "--help" in page
+    assert "<bool>" not in page
+    assert "<list[" not in page
 
 
 def test_the_exit_statuses_of_the_page_are_those_of_the_code() -> None:

@@ -42,8 +42,21 @@ def test_a_narrow_terminal_leaves_out_what_it_can(
     monkeypatch.setattr(output.stdout, "no_color", True)
     out = printed(output, capsys)
     assert ("reason" in out) is is_whole
+    assert ("In a wider terminal: why." in out) is not is_whole
     assert ("0123456789abcdef" in out) is is_whole
     assert "01234567" in out
+
+
+def test_a_word_is_never_broken_over_two_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = Output()
+    monkeypatch.setattr(output.stdout, "_width", 40)
+    monkeypatch.setattr(output.stdout, "_force_terminal", True)
+    monkeypatch.setattr(output.stdout, "no_color", True)
+    columns = (Column("name"), Column("state", is_word=True), Column("id"))
+    output.print(output.table(columns, [("a long name " * 5, "half finished", "f" * 32)]))
+    assert "half finished" in capsys.readouterr().out
 
 
 def test_an_empty_table_is_its_sentence() -> None:
