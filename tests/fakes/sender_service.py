@@ -100,6 +100,41 @@ class SenderService:
             raise AssertionError(f"it never came to that; the run stands at {run}") from None
         return run
 
+    async def until_account(
+        self, condition: Callable[[sender_pb2.Account], bool], name: str = "main"
+    ) -> sender_pb2.Account:
+        """Return an account by its name once the condition holds; fails after a while, telling how it stood."""
+        account = (await self.accounts())[name]
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not condition(account):
+                    await self.tick()
+                    account = (await self.accounts())[name]
+        except TimeoutError:
+            raise AssertionError(f"it never came to that; the account stands at {account}") from None
+        return account
+
+    async def accounts(self) -> dict[str, sender_pb2.Account]:
+        """Return all accounts by their names."""
+        found = await self.stub.ListAccounts(sender_pb2.ListAccountsRequest(), timeout=5)
+        return {account.name: account for account in found.accounts}
+
+    async def attempts(self, address: str, run_id: str = "run") -> list[sender_pb2.Attempt]:
+        """Return the attempts to one address, oldest first."""
+        delivery_id = (await self.deliveries(run_id))[address].delivery_id
+        request = sender_pb2.GetDeliveryRequest(delivery_id=delivery_id)
+        return list((await self.stub.GetDelivery(request, timeout=5)).attempts)
+
+    async def outcomes(self, address: str, run_id: str = "run") -> list[str]:
+        """Return what each attempt to one address came to, oldest first."""
+        name = sender_pb2.Attempt.Outcome.Name
+        return [name(one.outcome).removeprefix("OUTCOME_") for one in await self.attempts(address, run_id)]
+
+    async def suppressed(self) -> list[str]:
+        """Return the addresses that get no mail."""
+        found = await self.stub.ListSuppressions(sender_pb2.ListSuppressionsRequest(), timeout=5)
+        return [one.address for one in found.suppressions]
+
     async def health(self) -> str:
         """Return what the health service says."""
         return await ask(self.address)
@@ -113,6 +148,19 @@ class SenderService:
         await asyncio.sleep(0.01)
         if isinstance(self.clock, FakeClock):
             await self.clock.advance(0.1)
+
+    async def later(self, seconds: float) -> None:
+        """Let time pass in small steps, so that everything that becomes due on the way also happens."""
+        for _ in range(int(seconds // 10) + 1):
+            await self.advance(10)
+            await self.tick()
+
+    async def finish(self, run_id: str = "run") -> sender_pb2.Run:
+        """Let time pass until all deliveries of the run are final; fails after a real minute."""
+        async with asyncio.timeout(60):
+            while (run := await self.run(run_id)).state != sender_pb2.Run.STATE_DONE:
+                await self.later(0)
+        return run
 
     async def advance(self, seconds: float) -> None:
         """Let time pass for the sender."""
