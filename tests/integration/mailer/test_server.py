@@ -206,7 +206,7 @@ async def test_an_error_of_ours_travels_whole(kind: str, caller: Caller, echo: E
     details = details_of(caught.value)
     assert (details.code, details.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS")
     assert details.violations == (FieldViolation("a", "is bad"), FieldViolation("b", "is worse"))
-    assert readable(caught.value) == "a: is bad; b: is worse"
+    assert readable(caught.value) == "a: is bad; b: is worse."
 
 
 @pytest.mark.parametrize("piece", ["x", "ü", "✉", " "])
