@@ -96,6 +96,8 @@ async def create(
     content, fields = ContentOptions(**{key: given[key] for key in ContentOptions.__dataclass_fields__}).to_content()
     if bool(fields) == bool(template_id):
         raise usage("say what is sent: --template-id alone, or --template with --subject and --from.")
+    if schedule is not None and recipients is None:
+        raise usage("nothing can be scheduled without recipients: add --recipients people.csv, or schedule it later.")
     if recipients is not None and str(recipients) != "-" and not recipients.is_file():
         raise usage(f"{recipients} is no file: check the name.")
     if recipients is not None:

@@ -37,6 +37,8 @@ async def health(context: typer.Context) -> None:
         session.out.print(
             session.out.table(columns, [(one["name"], one["address"], _status(one["status"])) for one in services])
         )
+    if any("cannot be reached" in answer for answer in answers):
+        session.out.note("On this machine `mailer up` starts the services.", style="dim")
     if any(answer != "SERVING" for answer in answers):
         raise typer.Exit(ExitCode.UNREACHABLE)
 

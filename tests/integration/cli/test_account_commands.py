@@ -139,6 +139,7 @@ async def test_health_names_the_one_that_is_away(mailer: CommandLine) -> None:
     outcome = await mailer("health", "--json")
     assert outcome.status == 5
     assert [one["status"] == "SERVING" for one in outcome.document["services"]] == [True, True, False]
+    assert "`mailer up` starts the services" in outcome.err
 
 
 async def test_what_is_held_says_how_to_put_it_back(mailer: CommandLine) -> None:

@@ -59,6 +59,7 @@ async def test_nothing_is_stored_when_the_command_line_is_wrong(
         ("--at", f"{NEXT_YEAR}-12-01 09:00"),
         ("--at", "2020-12-01 09:00", "--zone", "UTC"),
         ("--cron", "0 25 * * *", "--zone", "UTC"),
+        ("--now",),
         ("--now", "--cron", "0 9 * * 1", "--zone", "UTC"),
         ("--recipients", f"{people}.gone"),
         ("--recipients", template),
