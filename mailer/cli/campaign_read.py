@@ -15,6 +15,7 @@ from mailer.cli.campaign_view import NO_CAMPAIGN, campaign_details, campaign_tab
 from mailer.cli.listing import Limit, campaign_id, print_list
 from mailer.cli.output import Column, Output
 from mailer.cli.session import QUICK, Session
+from mailer.cli.wire_words import in_words
 from mailer.cli.words import instant
 from mailer.v1 import scheduler_pb2, sender_pb2
 
@@ -104,7 +105,7 @@ async def plan(context: typer.Context, campaign: Which) -> None:
         ("recipients", f"{answer.recipient_count:,}"),
         ("due", due_text(answer.due_times)),
         ("expected finish", instant(answer.expected_finish_time) or "no cap bounds it"),
-        ("in the way", "\n".join(answer.problems) or "nothing"),
+        ("in the way", "\n".join(map(in_words, answer.problems)) or "nothing"),
     ]
     session.out.answer(answer, lambda: session.out.fields(fields))
     if not session.out.as_json:

@@ -14,7 +14,7 @@ from mailer.tls import ClientTls
 _LONGEST_LINE = 1024 * 1024
 _ASK_EVERY = 0.1
 _WRONG_SETTINGS = 2
-_SETTINGS_SECONDS = 2.0
+_SETTINGS_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)

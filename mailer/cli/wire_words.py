@@ -57,6 +57,7 @@ _WORDS = {
     "ListAccounts": "mailer account list",
     "ListDeliveries": "mailer deliveries",
     "ListSuppressions": "mailer suppression list",
+    "ScheduleCampaign": "mailer campaign schedule",
     "an id from List": "latest or an id from mailer backup list",
 }
 _WORD = re.compile("|".join(rf"\b{word}\b" for word in _WORDS))

@@ -32,6 +32,7 @@ def test_a_field_is_called_by_the_option_that_fills_it(field: str, option: str) 
 def test_calls_and_values_are_commands_and_options() -> None:
     assert in_words("use TLS_MODE_TLS or TLS_MODE_STARTTLS") == "use --tls tls or --tls starttls"
     assert in_words("take ids from ListDeliveries") == "take ids from mailer deliveries"
+    assert in_words("say when with ScheduleCampaign") == "say when with mailer campaign schedule"
     assert in_words("ListDeliveriesMore") == "ListDeliveriesMore"
 
 
