@@ -16,10 +16,13 @@ from collections.abc import Iterator
 _VALUE, _STATEMENT = "\ue000{}\ue001", "\ue002{}\ue003"
 _MARK = re.compile("[\ue000\ue002](\\d+)[\ue001\ue003]")
 _STATEMENTS = re.compile("(\ue002\\d+\ue003)")
+_FORGED = re.compile("\\{[{%#\ue000\ue002]")
+_PRIVATE = re.compile("[\ue000-\ue003]")
 _RESERVED = re.compile("[\ue000-\ue003]|\\{%[-+]?\\s*raw\\b")
 _OPENING = re.compile(r"\{[{%#]")
 _CLOSING = {"{{": "}}", "{%": "%}", "{#": "#}"}
 
+_TAG_START = re.compile(r"<(?=/?[A-Za-z]|[!?])")
 _TAG_END = re.compile(r"""(?:[^>"']++|"[^"]*"|'[^']*')*+>""")
 _TAG_NAME = re.compile(r"</?([A-Za-z][A-Za-z0-9]*)")
 _ATTRIBUTE = r"""\s{}\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>"']+))"""
@@ -63,7 +66,12 @@ def plain_text_template(source: str) -> str | None:
         if tag.startswith("{%"):
             statements.append(place)
         marked.append((_VALUE if tag.startswith("{{") else _STATEMENT).format(place))
-    translated = plain_text("".join(marked) + source[at:])
+    text = "".join(marked) + source[at:]
+    if len(_PRIVATE.findall(html.unescape(text))) != len(_PRIVATE.findall(text)):
+        return None  # written as &#57344; they would become marks of nothing
+    translated = plain_text(text)
+    if _FORGED.search(translated):
+        return None  # words that became a tag only by what was taken out between them, or written as &#123;
     if [int(kept[1:-1]) for kept in _STATEMENTS.findall(translated)] != statements:
         return None
     restored = [_keeping_lines(tag) for tag in tags]
@@ -78,14 +86,11 @@ def _keeping_lines(tag: str) -> str:
 def _parts(source: str) -> Iterator[tuple[str, str]]:
     """Yield (name, tag) for tags, with `/` before the name of an end tag, and ("", text) between them."""
     at = 0
-    while (start := source.find("<", at)) >= 0:
+    while opening := _TAG_START.search(source, at):
+        start = opening.start()
         yield "", source[at:start]
-        name = _TAG_NAME.match(source, start)
-        if not name and not source.startswith(("<!", "<?"), start):
-            yield "", "<"
-            at = start + 1
-            continue
         at = _end_of_tag(source, start)
+        name = _TAG_NAME.match(source, start)
         if name:
             tag = name[1].lower()
             if source[start + 1] == "/":

@@ -60,6 +60,12 @@ def test_the_finished_html_gives_the_same_text() -> None:
         "<style>{% if x %}p {}{% endif %}</style>",
         "<a href='{% if x %}a{% else %}b{% endif %}'>{% raw %}{{ y }}{% endraw %}</a>",
         "\ue000 private",
+        "&#57344;0&#57345;",
+        "{{ x }}&#xe002;{# c #}0&#xe003",
+        "&#123;&#123; x }}",
+        "{<b>{ x }}</b>",
+        "{&percnt; if x %}",
+        "{<b>{{ x }}</b>",
     ],
 )
 def test_tags_that_text_cannot_keep_are_noticed(source: str) -> None:
@@ -75,6 +81,7 @@ def test_comments_of_the_template_are_gone() -> None:
     [
         ("", "\n"),
         ("plain", "plain\n"),
+        ("1 < 2 <3 << < x<", "1 < 2 <3 << < x<\n"),
         ("a<br>b<br><br>c", "a\nb\n\nc\n"),
         ("<p>a</p><p>b</p>", "a\n\nb\n"),
         ("<ul><li>a<li>b</ul>c", "- a\n- b\n\nc\n"),
