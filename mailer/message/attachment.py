@@ -13,6 +13,7 @@ _WORD = r"[A-Za-z0-9!#$&^_.+-]+"
 _CONTENT_TYPE = re.compile(rf"{_WORD}/{_WORD}(?:; ?{_WORD}={_WORD})*")
 _CONTENT_ID = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.@-]{1,100}")
 _RESERVED_PARAMETER = re.compile(r"; ?(?:name|boundary)\b", re.IGNORECASE)
+_NAMELESS = re.compile(r"[\s.]*")
 _PARAMETER_CHUNK = 54  # with its name a line of at most 78
 
 
@@ -53,7 +54,7 @@ class Attachment:
 
 
 def _check_filename(name: str) -> str | None:
-    if not name.strip(" ."):
+    if _NAMELESS.fullmatch(name):
         return "a file without a name: give one, like report.pdf"
     if CONTROLS.search(name) or SURROGATES.search(name) or ENCODED_WORD.search(name):
         return "a line break, control character or encoded word in a file name: remove it"

@@ -68,6 +68,7 @@ def test_required_variables_are_those_of_all_templates_but_the_recipients_own() 
         ({"headers": tuple(Header(f"X-{n}", "x") for n in range(51))}, "content.headers", "at most 50"),
         ({"attachments": (Attachment("../x", b"x"),)}, "content.attachments[0].filename", "directory"),
         ({"attachments": (Attachment("", b"x"),)}, "content.attachments[0].filename", "without a name"),
+        ({"attachments": (Attachment("\xa0.", b"x"),)}, "content.attachments[0].filename", "without a name"),
         ({"attachments": (Attachment("a\r\nX: y", b"x"),)}, "content.attachments[0].filename", "line break"),
         ({"attachments": (Attachment("é" * 200, b"x"),)}, "content.attachments[0].filename", "255"),
         ({"attachments": (Attachment("a", b"x", "text"),)}, "content.attachments[0].content_type", "media type"),
