@@ -7,6 +7,7 @@ from jinja2 import nodes
 
 from mailer.message.characters import SURROGATES
 from mailer.message.problems import TemplateProblem
+from mailer.message.variables import MAX_NAME
 
 MAX_DEPTH = 40
 MAX_NODES = 20_000
@@ -90,6 +91,10 @@ def usable(name: str, node: nodes.Node) -> str:
     """Return the name unless it is one that no template may use."""
     if name.startswith("_"):
         raise TemplateProblem(node.lineno, f"{name!r} starts with an underscore: such names are not available")
+    if len(name) > MAX_NAME:
+        raise TemplateProblem(
+            node.lineno, f"a name longer than {MAX_NAME} characters, which nobody can give: shorten it"
+        )
     if name == "loop" and isinstance(node, nodes.Name):
         raise TemplateProblem(
             node.lineno, "loop is not a variable: inside a loop write loop.index, loop.first or loop.last"

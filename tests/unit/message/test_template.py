@@ -273,6 +273,8 @@ ATTACKS = [
     "{{ [x] }}",
     "{{ x if y }}",
     "{{ _x }}",
+    "{{ " + "x" * 101 + " }}",
+    "{{ x." + "y" * 101 + "|default('') }}",
     "{{ self }}{{ self._TemplateReference__context }}",
     "{{ x",
     "{% if x %}",
