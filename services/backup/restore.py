@@ -181,12 +181,16 @@ class Restorer:
         if self._live.parent.exists():
             require_space(self._live.parent, sizes)
         with self._stages.staged(snapshot, job) as stage:
-            if state is not LiveState.USABLE or page_size_of(self._live) == page_size_of(stage):
+            if not self._has_pages(state) or page_size_of(self._live) == page_size_of(stage):
                 yield stage
                 return
             with self._vault.scratch("rebuilt") as rebuilt:
                 rebuild(stage, rebuilt, page_size_of(self._live), job)
                 yield rebuilt
+
+    def _has_pages(self, state: LiveState) -> bool:
+        """Say whether the live file has a page size already: one without tables may have, one of 0 bytes has not."""
+        return state in {LiveState.USABLE, LiveState.EMPTY} and self._live.stat().st_size > 0
 
     def _prepare(self, stage: sqlite3.Connection, job: Job) -> Ahead:
         """Do to the stage what can be done before anybody has to wait."""

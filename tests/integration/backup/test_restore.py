@@ -97,6 +97,22 @@ class TestOnline:
         assert rows(live, "SELECT name FROM campaigns") == [("run",)]
         assert rows(live, "PRAGMA page_size") == [(4096,)]
 
+    @pytest.mark.parametrize("size", [512, 16384])
+    def test_pages_of_another_size_are_rebuilt_also_for_a_database_without_tables(
+        self, live: Path, take: Take, restorer: Restorer, job: Job, size: int
+    ) -> None:
+        add_run(live, "run", state="finished")
+        snapshot = take()
+        for path in live.parent.glob("mailer.db*"):
+            if path.is_file() and "users" not in path.name:
+                path.unlink()
+        with opened(live) as connection:
+            connection.execute(f"PRAGMA page_size={size}")
+            connection.execute("PRAGMA journal_mode=WAL")
+            restorer.restore(snapshot.snapshot_id, job, request_id="r")
+            assert connection.execute("SELECT name FROM campaigns").fetchall() == [("run",)]
+            assert connection.execute("PRAGMA page_size").fetchone() == (size,)
+
     def test_an_older_schema_is_brought_up_to_date(self, live: Path, vault: Vault, tmp_path: Path, job: Job) -> None:
         older = tmp_path / "older.db"
         migrate_all(f"sqlite:///{older}", MIGRATIONS[:1])
