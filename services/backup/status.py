@@ -8,7 +8,7 @@ from typing import Any
 
 from mailer.log import get_logger
 from services.backup.durable import replace_file, unfinished
-from services.backup.schedule import Schedule
+from services.backup.schedule import LONG_AGO, Schedule
 
 log = get_logger(__name__)
 
@@ -17,8 +17,6 @@ GRACE = timedelta(hours=1)
 
 FROZEN_FOR = timedelta(hours=1)
 """How long after a failed Create nothing is removed."""
-
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +107,7 @@ def is_frozen(status: Status, *, now: datetime) -> str:
 
 def _latest(now: datetime, *instants: datetime | None) -> datetime:
     """Return the latest of the instants up to now; long ago when there is none, and never one that moves with now."""
-    return max((instant for instant in instants if instant is not None and instant <= now), default=_LONG_AGO)
+    return max((instant for instant in instants if instant is not None and instant <= now), default=LONG_AGO)
 
 
 def _if_past(instant: datetime | None, now: datetime) -> datetime | None:
