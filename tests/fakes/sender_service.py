@@ -151,8 +151,9 @@ class SenderService:
 
     async def later(self, seconds: float) -> None:
         """Let time pass in small steps, so that everything that becomes due on the way also happens."""
-        for _ in range(int(seconds // 10) + 1):
-            await self.advance(10)
+        step = max(10, seconds / 100)
+        for _ in range(int(seconds // step) + 1):
+            await self.advance(step)
             await self.tick()
 
     async def finish(self, run_id: str = "run") -> sender_pb2.Run:
