@@ -141,7 +141,7 @@ async def test_a_restore_while_nothing_ran_is_seen_at_the_start(schedulers: Any,
     sender.delivers = False
     campaign_id = await draft(first.stub, 3)
     await schedule(first.stub, campaign_id)
-    await eventually(lambda: sum(sender.copies.values()) == 3)
+    await becomes(first.stub, campaign_id, lambda one: one.latest_run.state == CampaignRun.STATE_SENDING)
     await first.database.write(lambda connection: connection.exec_driver_sql(HOLD_ALL).close())
     await first.stop()
     second = await schedulers(batch_size=10)
