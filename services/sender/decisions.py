@@ -9,7 +9,6 @@ from services.sender import doubt, runs
 from services.sender.bulletin import Bulletin
 from services.sender.counts import Changes
 from services.sender.ledger import Ledger
-from services.sender.states import RunState
 
 log = structlog.get_logger(__name__)
 
@@ -40,24 +39,14 @@ class Decisions:
 
     async def pause_refused(self, run_id: str, reason: str) -> None:
         """Pause a run whose content one server after the other refuses."""
-        await self._database.write(self._pause, run_id, f"servers refuse the content of this run: {reason}")
+        said = f"servers refuse the content of this run: {reason}"
+        await self._database.write(runs.pause, run_id, reason=said, now=self._clock.now())
         self._bulletin.publish([run_id])
         log.error("a run was paused because its content is refused", run=run_id, reason=reason)
 
     async def tell(self, run_id: str, reason: str) -> None:
         """Say on a run what concerns all of its messages, though nothing is decided about it."""
 
-        def job(connection: Connection) -> None:
-            runs.note(connection, run_id, reason, now=self._clock.now())
-
-        await self._database.write(job)
+        await self._database.write(runs.note, run_id, reason, now=self._clock.now())
         self._bulletin.publish([run_id])
         log.warning("something concerns a whole run", run=run_id, reason=reason)
-
-    def _pause(self, connection: Connection, run_id: str, reason: str) -> None:
-        run = runs.existing(connection, run_id)
-        if run.state is RunState.ACTIVE:
-            changes = Changes()
-            runs.set_state(connection, run_id, RunState.PAUSED, reason=reason, now=self._clock.now())
-            runs.take_back_claims(connection, run_id, now=self._clock.now(), changes=changes)
-            changes.apply(connection)

@@ -127,7 +127,10 @@ class DeliveryRpcs:
         return response
 
     async def _present(self, row: Any) -> sender_pb2.Delivery:
-        program = await self._programs.get(row.content_hash)
+        try:
+            message_id = (await self._programs.get(row.content_hash)).message_id(row.delivery_key)
+        except LookupError:
+            message_id = ""  # of a content that cannot be used any more
         return sender_pb2.Delivery(
             delivery_id=row.delivery_key,
             run_id=row.run_id,
@@ -136,7 +139,7 @@ class DeliveryRpcs:
             state=_STATES[DeliveryState(row.state)],
             retry_count=max(row.attempt_count - 1, 0),
             account_id=row.account_id,
-            message_id=program.message_id(row.delivery_key),
+            message_id=message_id,
             last_reply=_reply(row),
             state_reason=row.state_reason,
             possible_duplicate=row.possible_duplicate,

@@ -123,7 +123,7 @@ class Feeder:
             return 0
         is_hungry = len(self._queues) < self.low_water
         now = self._clock.now()
-        open_runs = [await self._open(run) for run in await self._database.read(_open_runs)]
+        open_runs = await self._open_all()
         wanted: dict[str, int] = {}
         stalled: list[str] = []
         for one in open_runs:
@@ -177,6 +177,19 @@ class Feeder:
         until = max(outlook.until or now, now + LOOK_AGAIN)
         reason = f"waits for an account that offers SMTPUTF8: {outlook.reason}"
         return [Postponed(job.claimed, until, reason) for job in self._queues.remove_smtputf8(one.run.run_id)]
+
+    async def _open_all(self) -> list[OpenRun]:
+        """Return the runs that can be sent; one whose stored content cannot be used any more is paused and says so."""
+        opened = []
+        for run in await self._database.read(_open_runs):
+            try:
+                opened.append(await self._open(run))
+            except LookupError as error:
+                log.error("a run is paused: its content cannot be sent", run=run.run_id, error=str(error))
+                reason = f"its content cannot be sent: {error}; create the campaign anew"
+                await self._database.write(runs.pause, run.run_id, reason=reason, now=self._clock.now())
+                self._bulletin.publish([run.run_id])
+        return opened
 
     async def _open(self, run: runs.Run) -> OpenRun:
         options = read_options(sender_pb2.DeliveryOptions.FromString(run.options), default=run.policy)

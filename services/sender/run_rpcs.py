@@ -190,14 +190,8 @@ def _read(connection: Connection, run_id: str) -> tuple[runs.Run, dict[str, int]
 
 
 def _pause(connection: Connection, run_id: str, reason: str, now: datetime) -> None:
-    run = runs.existing(connection, run_id)
-    runs.refuse_cancelled(run)
-    if run.state is not RunState.ACTIVE:
-        return
-    runs.set_state(connection, run_id, RunState.PAUSED, reason=reason, now=now)
-    changes = Changes()
-    runs.take_back_claims(connection, run_id, now=now, changes=changes)
-    changes.apply(connection)
+    runs.refuse_cancelled(runs.existing(connection, run_id))
+    runs.pause(connection, run_id, reason=reason, now=now)
 
 
 def _resume(connection: Connection, run_id: str, now: datetime) -> None:

@@ -109,6 +109,16 @@ def take_back_claims(connection: Connection, run_id: str, *, now: datetime, chan
     return _move(connection, run_id, DeliveryState.CLAIMED, values, now=now, changes=changes)
 
 
+def pause(connection: Connection, run_id: str, *, reason: str, now: datetime) -> None:
+    """Pause a run that is active, and void its claims; any other stays as it is. Raises NotFound."""
+    if existing(connection, run_id).state is not RunState.ACTIVE:
+        return
+    set_state(connection, run_id, RunState.PAUSED, reason=reason, now=now)
+    changes = Changes()
+    take_back_claims(connection, run_id, now=now, changes=changes)
+    changes.apply(connection)
+
+
 def cancel_open(connection: Connection, run_id: str, *, now: datetime, changes: Changes) -> int:
     """Cancel every delivery of a run that is not yet at its final dot."""
     values = {

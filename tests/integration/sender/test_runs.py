@@ -6,9 +6,11 @@ from pathlib import Path
 
 import grpc
 import pytest
+from sqlalchemy import Connection, select, update
 
 from mailer.client import details_of
 from mailer.v1 import sender_pb2
+from services.sender import tables
 from tests.fakes.sender_service import SenderService, sender_service
 from tests.fakes.smtp_server import SmtpServer, Until, refuse
 
@@ -53,6 +55,31 @@ async def test_a_paused_run_sends_nothing_more_and_goes_on_when_resumed(
     await sender.stub.ResumeRun(sender_pb2.ResumeRunRequest(run_id="run"), timeout=5)
     await sender.done()
     assert sorted(mail.recipients[0] for mail in server.accepted) == sorted(PEOPLE)
+
+
+async def test_a_stored_content_that_cannot_be_used_any_more_pauses_its_run_and_no_other(
+    tmp_path: Path, server: SmtpServer
+) -> None:
+    content = sender_pb2.MessageContent(from_address=sender_pb2.Mailbox(address="a@b.example"), subject="s", text="t")
+    async with sender_service(tmp_path) as before:
+        await before.send(*PEOPLE, run_id="bad", content=content)
+        await before.send(*PEOPLE)
+        content.text = "{{ no template }}"
+        unusable = {"content": content.SerializeToString()}
+        await before.database.write(_spoil_content_of, "bad", unusable)
+    async with sender_service(tmp_path) as sender:
+        await sender.add_account(server.port)
+        await sender.done()
+        bad = await sender.run("bad")
+        assert bad.state == sender_pb2.Run.STATE_PAUSED
+        assert "its content cannot be sent" in bad.state_reason
+        assert len(await sender.deliveries("bad")) == len(PEOPLE)
+    assert len(server.accepted) == len(PEOPLE)
+
+
+def _spoil_content_of(connection: Connection, run_id: str, values: dict[str, bytes]) -> None:
+    of_run = select(tables.runs.c.content_hash).where(tables.runs.c.run_id == run_id).scalar_subquery()
+    connection.execute(update(tables.contents).where(tables.contents.c.content_hash == of_run).values(**values))
 
 
 async def test_a_cancelled_run_is_over_and_a_late_batch_is_not_sent(sender: SenderService, server: SmtpServer) -> None:
