@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -13,6 +13,7 @@ FORMAT = 1
 ENGINE = "sqlite"
 
 _ID = re.compile(r"mailer_(\d{8}T\d{6})Z-[0-9a-f]{8}", re.ASCII)
+_FIRST_YEAR, _LAST_YEAR = 1970, 9998
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
@@ -127,7 +128,7 @@ class Snapshot:
         try:
             return cls(**_typed(body))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ManifestDamaged("the manifest lacks fields") from error
+            raise ManifestDamaged("a field of the manifest is missing, or not what it should be") from error
 
 
 def _hash(body: Mapping[str, Any]) -> str:
@@ -140,10 +141,40 @@ def _typed(body: dict[str, Any]) -> dict[str, Any]:
     known = {item.name for item in fields(Snapshot)}
     values = {name: value for name, value in body.items() if name in known}
     values["created_time"] = _instant(body["created_time"])
-    values["verified_time"] = body["verified_time"] and _instant(body["verified_time"])
+    values["verified_time"] = None if body["verified_time"] is None else _instant(body["verified_time"])
     values["trigger"] = Trigger(body["trigger"])
+    for item in fields(Snapshot):
+        if item.name in values and not _FITS[item.type](values[item.name]):
+            raise ValueError(item.name)
     return values
 
 
+def _is_number(value: object) -> bool:
+    # What travels as uint64 has 64 bits; True is an int too.
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+_FITS: dict[Any, Callable[[Any], bool]] = {
+    str: _is_text,
+    bool: lambda value: isinstance(value, bool),
+    int: _is_number,
+    float: lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e9,
+    Mapping[str, str]: lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
+    Mapping[str, int]: lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
+    datetime: lambda value: isinstance(value, datetime),
+    datetime | None: lambda value: value is None or isinstance(value, datetime),
+    Trigger: lambda value: isinstance(value, Trigger),
+}
+"""What a value must be like, by the type of its field."""
+
+
 def _instant(text: str) -> datetime:
-    return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
+    instant = datetime.strptime(text, _TIME).replace(tzinfo=UTC)
+    # At the ends of the calendar an instant cannot be read in every zone.
+    if not _FIRST_YEAR <= instant.year <= _LAST_YEAR:
+        raise ValueError(text)
+    return instant

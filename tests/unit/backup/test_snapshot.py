@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -76,6 +77,36 @@ def test_a_manifest_under_another_name_is_damaged() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"null", b"[]", b"{}", b'"x"', b"[" * 100_000, b"\xff\xfe"])
 def test_whatever_else_lies_there_is_damaged(data: bytes) -> None:
+    with pytest.raises(ManifestDamaged):
+        Snapshot.from_json(data, snapshot_id=SNAPSHOT.snapshot_id)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"note": 5},
+        {"damage": 5},
+        {"pinned": 1},
+        {"packed_size_bytes": "12"},
+        {"packed_size_bytes": True},
+        {"plain_size_bytes": -3},
+        {"plain_size_bytes": 1 << 64},
+        {"duration_seconds": float("nan")},
+        {"row_counts": None},
+        {"row_counts": {"deliveries": -1}},
+        {"schema_revisions": []},
+        {"schema_revisions": {"sender": None}},
+    ],
+    ids=str,
+)
+def test_a_value_of_the_wrong_kind_is_damage_also_under_the_right_hash(fields: dict[str, Any]) -> None:
+    with pytest.raises(ManifestDamaged, match="a field"):
+        Snapshot.from_json(replace(SNAPSHOT, **fields).to_json(), snapshot_id=SNAPSHOT.snapshot_id)
+
+
+@pytest.mark.parametrize("year", [1, 1969, 9999])
+def test_an_instant_that_no_clock_has_shown_is_damage(year: int) -> None:
+    data = replace(SNAPSHOT, created_time=NOW.replace(year=year)).to_json()
     with pytest.raises(ManifestDamaged):
         Snapshot.from_json(data, snapshot_id=SNAPSHOT.snapshot_id)
 
