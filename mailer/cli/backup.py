@@ -168,8 +168,8 @@ async def restore(
         )
         answer = await _with_progress(session, stream)
     session.out.answer(answer, lambda: restore_plan(session.out, answer, done=True))
-    if answer.held_run_ids:
-        session.out.note("Runs are held: resume or cancel their campaigns, see mailer campaign list --state held.")
+    if answer.held_run_ids or answer.held_campaign_ids:
+        session.out.note("Campaigns are held: resume or cancel them, see mailer campaign list --state held.")
         for command in await _resuming(session):
             session.out.note(f"  {command}")
 

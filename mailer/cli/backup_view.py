@@ -115,7 +115,6 @@ def restore_plan(out: Output, plan: backup_pb2.BackupRestoreResponse, *, done: b
         Column("in the snapshot", "right"),
     )
     rows = ((one.table, f"{one.live_row_count:,}", f"{one.snapshot_row_count:,}") for one in plan.tables)
-    held = "\n".join(plan.held_run_ids)
     return Group(
         out.table(columns, rows, empty="No table differs."),
         out.fields(
@@ -123,7 +122,8 @@ def restore_plan(out: Output, plan: backup_pb2.BackupRestoreResponse, *, done: b
                 ("snapshot", plan.snapshot_id),
                 ("sent since", f"{count_of(plan.sent_since_count, 'message')}, still known as sent afterwards"),
                 ("carried over", count_of(plan.carried_row_count, "row")),
-                ("runs held", held),
+                ("runs held", "\n".join(plan.held_run_ids)),
+                ("scheduled campaigns held", "\n".join(plan.held_campaign_ids)),
                 (
                     "undo",
                     f"mailer backup restore {plan.pre_restore_snapshot_id}" if plan.pre_restore_snapshot_id else "",

@@ -58,7 +58,10 @@ class ScriptedBackup(backup_pb2_grpc.BackupServicer):
         self.restored.append(request.snapshot_id)
         yield backup_pb2.BackupRestoreStreamResponse(
             result=backup_pb2.BackupRestoreResponse(
-                snapshot_id=request.snapshot_id, pre_restore_snapshot_id="before", held_run_ids=["aa"]
+                snapshot_id=request.snapshot_id,
+                pre_restore_snapshot_id="before",
+                held_run_ids=["aa"],
+                held_campaign_ids=["bb"],
             )
         )
 

@@ -66,6 +66,7 @@ async def test_a_restore_says_how_to_undo_it_and_what_waits(
     assert f"mailer campaign resume {'a' * 32}    # winter" in outcome.err
     assert backup.restored == ["snapshot-0"]
     assert "mailer backup restore before" in outcome.out
+    assert "bb" in outcome.out
     assert "resume or cancel" in outcome.err
 
 
