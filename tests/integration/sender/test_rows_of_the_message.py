@@ -1,9 +1,13 @@
 """The rows of the table from DATA to the end of the body, at work: before the dot nothing is accepted."""
 
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
 
 from mailer.v1 import sender_pb2
-from tests.fakes.sender_service import CONTENT, SenderService
+from tests.fakes.clock import FakeClock
+from tests.fakes.sender_service import CONTENT, SenderService, sender_service
 from tests.fakes.smtp_server import Drop, Early, Reset, SmtpServer
 
 ADA, BOB = "ada@one.example", "bob@two.example"
@@ -63,17 +67,19 @@ async def test_data_refused_for_now_defers_the_message(sender: SenderService, se
 
 
 async def test_data_refused_for_good_is_tried_once_more_on_a_new_connection(
-    sender: SenderService, server: SmtpServer
+    tmp_path: Path, clock: FakeClock, server: SmtpServer
 ) -> None:
     server.on("DATA", "554 5.5.0 no valid recipients", times=1)
-    await sender.send(ADA)
-    await sender.until(lambda run: run.counts.deferred_count == 1)
-    await server.until(lambda: server.open_count == 0)
-    await sender.send(BOB)  # opens a connection that Ada's message must not use either
-    await sender.finish()
-    assert await sender.outcomes(ADA) == ["DEFERRED", "SENT"]
-    assert [mail.connection for mail in server.mails_to(BOB)] == [2]
-    assert [mail.connection for mail in server.mails_to(ADA)] == [3]
+    async with sender_service(tmp_path, clock, idle_connection=timedelta(hours=1)) as sender:
+        await sender.add_account(server.port)
+        await sender.send(ADA)
+        await sender.until(lambda run: run.counts.deferred_count == 1)
+        await server.until(lambda: server.open_count == 0)
+        await sender.send(BOB)  # opens a connection that Ada's message must not use either
+        await sender.finish()
+        assert await sender.outcomes(ADA) == ["DEFERRED", "SENT"]
+        assert [mail.connection for mail in server.mails_to(BOB)] == [2]
+        assert [mail.connection for mail in server.mails_to(ADA)] == [3]
 
 
 async def test_data_refused_for_good_twice_fails_the_message_and_says_nothing_about_the_account(
