@@ -29,8 +29,15 @@ SERVICE = backup_pb2.DESCRIPTOR.services_by_name["Backup"]
 @asynccontextmanager
 async def build(process: ServiceProcess[BackupServiceSettings]) -> AsyncIterator[None]:
     """Build the service, start its schedules, and end them."""
+    vault = Vault(process.settings.store_dir)
+    with vault.occupied():
+        async with _working(process, vault):
+            yield
+
+
+@asynccontextmanager
+async def _working(process: ServiceProcess[BackupServiceSettings], vault: Vault) -> AsyncIterator[None]:
     settings, clock = process.settings, process.clock
-    vault = Vault(settings.store_dir)
     stages = Stages(vault, MIGRATIONS)
     keeper = Keeper(
         vault=vault,

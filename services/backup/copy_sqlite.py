@@ -70,7 +70,8 @@ def writer_wait(live: Path, clock: Clock) -> Iterator[WriterWait]:
 
     def probe() -> None:
         with connected(live, mode="rw") as connection:
-            while not done.wait(_PROBE_SECONDS):
+            # Once at least: a small copy is done before the first pause is over.
+            while True:
                 began = clock.monotonic()
                 try:
                     connection.execute("BEGIN IMMEDIATE")
@@ -78,6 +79,8 @@ def writer_wait(live: Path, clock: Clock) -> Iterator[WriterWait]:
                 except sqlite3.OperationalError:
                     pass  # busy for longer than the timeout: that is a wait, too
                 longest.seconds = max(longest.seconds, clock.monotonic() - began)
+                if done.wait(_PROBE_SECONDS):
+                    return
 
     prober = threading.Thread(target=probe, name="backup-writer-probe", daemon=True)
     prober.start()

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from mailer.clock import Clock
-from mailer.errors import Aborted, AlreadyExists, CannotStart, MailerError
+from mailer.errors import Aborted, AlreadyExists, MailerError
 from mailer.log import get_logger
 from services.backup import drill, pruning
 from services.backup.create import Creator, Wish
@@ -22,7 +22,7 @@ from services.backup.settings import Settings, SettingsFile
 from services.backup.snapshot import Snapshot, State, Trigger
 from services.backup.stage import Stages
 from services.backup.status import Status, StatusFile, is_frozen, is_stale
-from services.backup.vault import Vault
+from services.backup.vault import Vault, cannot_use
 from services.backup.verify import verify
 
 log = get_logger(__name__)
@@ -79,10 +79,7 @@ class Keeper:
             await asyncio.to_thread(self._vault.open)
             await asyncio.to_thread(self._restorer.sweep)
         except OSError as error:
-            place = error.filename or self._vault.directory
-            raise CannotStart(
-                f"cannot use {place}: {error.strerror}; check its folder, or set MAILER_BACKUP_STORE_DIR"
-            ) from error
+            raise cannot_use(self._vault.directory, error) from error
         self._settings = await asyncio.to_thread(self._settings_file.load)
         now = self._clock.now()
         status = (await asyncio.to_thread(self._status_file.load)).as_of(now)

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from mailer.errors import Aborted, FieldViolation, InvalidArgument, NotFound
+from mailer.errors import Aborted, CannotStart, FieldViolation, InvalidArgument, NotFound
 from mailer.lockfile import LockFile
 from services.backup.durable import UNFINISHED, move_file, replace_file, sync_directory
 from services.backup.snapshot import ManifestDamaged, Snapshot, is_snapshot_id, make_id, time_in_id
@@ -23,6 +23,13 @@ _MARK = ".halfway"
 _LARGEST_MANIFEST_BYTES = 4 * 1024 * 1024
 
 
+def cannot_use(directory: Path, error: OSError) -> CannotStart:
+    """Return why a service cannot start that finds no use for its directory."""
+    return CannotStart(
+        f"cannot use {error.filename or directory}: {error.strerror}; check its folder, or set MAILER_BACKUP_STORE_DIR"
+    )
+
+
 class Vault:
     """Keeps snapshots. Methods block on the disk: call them in a thread."""
 
@@ -31,6 +38,28 @@ class Vault:
         self.directory = directory
         self._work_directory = directory / "work"
         self._work = Workroom(self._work_directory)
+
+    @contextmanager
+    def occupied(self) -> Iterator[None]:
+        """Be the only service of this store while the block runs. Raises CannotStart.
+
+        Two would overwrite each other's settings, and both take the snapshots of the schedule.
+        """
+        lock = LockFile(self.directory / "service.lock")
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            is_first = lock.acquire()
+        except OSError as error:
+            raise cannot_use(self.directory, error) from error
+        if not is_first:
+            raise CannotStart(
+                f"another backup service works on {self.directory}: end it, or set MAILER_BACKUP_STORE_DIR to another"
+                " folder"
+            )
+        try:
+            yield
+        finally:
+            lock.release()
 
     def open(self) -> None:
         """Make the directories, for the owner only, and sweep what a killed process left."""

@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ from random import Random
 import pytest
 
 from mailer.clock import SystemClock
-from mailer.errors import DataLoss, FailedPrecondition, MailerError
+from mailer.errors import CannotStart, DataLoss, FailedPrecondition, MailerError
 from services.backup.create import Creator, Wish
 from services.backup.drill import drill
 from services.backup.job import Job, Phase, Progress
@@ -262,6 +263,30 @@ def test_a_second_process_sweeps_nothing_while_the_first_publishes(vault: Vault)
         unpublished.write_bytes(b"x")
         Vault(vault.directory).open()
         assert unpublished.exists()
+
+
+def test_a_store_has_one_service(vault: Vault) -> None:
+    other = Vault(vault.directory)
+    with vault.occupied(), pytest.raises(CannotStart, match="another backup service"), other.occupied():
+        pass
+    with other.occupied():
+        pass
+
+
+def test_a_store_in_a_place_that_cannot_hold_one_does_not_start() -> None:
+    nowhere = Vault(Path("/proc/no/such/folder"))
+    with pytest.raises(CannotStart, match="cannot use /proc/no"), nowhere.occupied():
+        pass
+
+
+def test_a_small_copy_says_how_long_writers_waited_too(live: Path, take: Take) -> None:
+    with sqlite3.connect(live, isolation_level=None, check_same_thread=False) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        release = threading.Timer(0.3, writer.execute, ("ROLLBACK",))
+        release.start()
+        assert take().writer_wait_seconds > 0.1
+        release.join()
+    writer.close()
 
 
 def test_a_copy_says_how_long_writers_waited(live: Path, take: Take) -> None:
