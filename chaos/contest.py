@@ -45,13 +45,16 @@ class Contest:
         """Let the sender take over what was claimed, then let both try it. False when it did not come to that."""
         try:
             await asyncio.sleep(FROZEN_SECONDS)
-            await self._feed.void_claims(self._run_id)
+            async with asyncio.timeout(STEP_SECONDS):
+                await self._feed.void_claims(self._run_id)
             contested = await self._hold_contested()
             known = self._words_about(contested)
             self._companion.signal(signal.SIGCONT)
             return bool(contested) and await self._until(
                 lambda: len(self._words_about(contested) - known) >= len(contested), seconds=STEP_SECONDS
             )
+        except TimeoutError:
+            return False
         finally:
             self._companion.signal(signal.SIGCONT)
             self._system.release_dots()
@@ -59,7 +62,8 @@ class Contest:
     def _is_frozen_with_claims(self) -> bool:
         """Stop it, but not in the middle of a transaction: nobody could write until it goes on."""
         self._companion.signal(signal.SIGSTOP)
-        if self._peek.is_writable():
+        # Until every thread stands still one of them may yet begin a transaction.
+        if self._companion.is_stopped() and self._peek.is_writable():
             claims = self._peek.claims(self._companion.process_id)
             self._run_id = max(claims, key=lambda run_id: len(claims[run_id]), default="")
             self._claimed = claims.get(self._run_id, set())

@@ -68,6 +68,14 @@ class Victim:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._handle, number)
 
+    def is_stopped(self) -> bool:
+        """Say whether each of its threads has been stopped."""
+        states = {
+            path.read_text(encoding="ascii").rpartition(") ")[2][:1]
+            for path in Path(f"/proc/{self.process_id}/task").glob("*/stat")
+        }
+        return states == {"T"}
+
     def last_words(self) -> str:
         """Return what it said."""
         return Path(self.order.log_file).read_text(encoding="utf-8", errors="replace")

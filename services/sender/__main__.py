@@ -119,7 +119,7 @@ async def build(process: ServiceProcess[SenderSettings]) -> AsyncIterator[None]:
 
     await worker.start()
     await roster.start()
-    upkeep = Upkeep(database, clock, worker, queues, connections, on_rescued=feeder.wake)
+    upkeep = Upkeep(database, clock, worker, connections, feeder=feeder, under_way=delivery.under_way)
     await upkeep.turn()
     writing = asyncio.create_task(ledger.run(), name="ledger")
     working = [
@@ -137,7 +137,7 @@ async def build(process: ServiceProcess[SenderSettings]) -> AsyncIterator[None]:
         stopping.cancel()
         await _cancel(working)
         await delivery.stop(settings.stop_grace.total_seconds())
-        await _release(process, feeder, ledger)
+        await _release(process, worker, ledger)
         await _cancel([writing])
         await roster.close()
         worker.stop()
@@ -174,12 +174,12 @@ async def _end_with(stopping: asyncio.Event, tasks: list[asyncio.Task[None]]) ->
         task.cancel()
 
 
-async def _release(process: ServiceProcess[SenderSettings], feeder: Feeder, ledger: Ledger) -> None:
+async def _release(process: ServiceProcess[SenderSettings], worker: Worker, ledger: Ledger) -> None:
     """Put every result on disk and give back what was not begun, as long as the database takes it."""
     with suppress(TimeoutError, DatabaseUnavailable):
         async with asyncio.timeout(process.settings.stop_grace.total_seconds()):
             await ledger.settle()
-            await process.database.write(outbox.give_back, feeder.leftovers(), process.clock.now())
+            await process.database.write(outbox.take_back_all, worker.worker_id, process.clock.now())
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

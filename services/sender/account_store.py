@@ -6,6 +6,7 @@ other learns.
 """
 
 import json
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -207,6 +208,15 @@ def claim_probe(
         .values(probe_worker=worker, probe_until=until, version=accounts.c.version + 1)
     ).rowcount
     return changed == 1, get(connection, account_id)
+
+
+def free_probes(connection: Connection, workers: Collection[str]) -> None:
+    """Give up the probes of workers that are dead: their accounts may be probed at once."""
+    connection.execute(
+        update(accounts)
+        .where(accounts.c.probe_worker.in_(list(workers)))
+        .values(probe_worker=None, probe_until=None, version=accounts.c.version + 1)
+    )
 
 
 def _change(connection: Connection, account_id: str, now: datetime, *conditions: Any, **values: Any) -> Account:

@@ -6,10 +6,10 @@ The counts are written by the book, in the transaction of each intent.
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, func, or_, select
 
-from services.sender.caps import DAY_MINUTES, minute_of
-from services.sender.tables import account_usage, workers
+from services.sender.caps import DAY_MINUTES, HOUR_MINUTES, minute_of
+from services.sender.tables import account_usage, accounts, workers
 
 WORKER_SILENT_AFTER = timedelta(seconds=60)
 
@@ -28,6 +28,30 @@ def read_counts(
         counts[account_id][minute] = count
     alive = select(func.count()).where(workers.c.heartbeat_time > now - WORKER_SILENT_AFTER)
     return counts, connection.execute(alive).scalar_one()
+
+
+def rooms_within_caps(connection: Connection, account_ids: Collection[str], *, now: datetime) -> dict[str, int]:
+    """Return how many messages the caps of an hour and a day leave; accounts without such caps are missing."""
+    caps = connection.execute(
+        select(accounts.c.account_id, accounts.c.per_hour_count, accounts.c.per_day_count).where(
+            accounts.c.account_id.in_(sorted(account_ids)),
+            or_(accounts.c.per_hour_count > 0, accounts.c.per_day_count > 0),
+        )
+    ).all()
+    if not caps:
+        return {}
+    minute = minute_of(now)
+    counts, _ = read_counts(connection, [row.account_id for row in caps], minute - DAY_MINUTES, now)
+    rooms = {}
+    for row in caps:
+        used = counts[row.account_id]
+        hour = sum(count for at, count in used.items() if at >= minute - HOUR_MINUTES)
+        rooms[row.account_id] = min(
+            limit - count
+            for limit, count in ((row.per_hour_count, hour), (row.per_day_count, sum(used.values())))
+            if limit
+        )
+    return rooms
 
 
 def day_counts(connection: Connection, account_ids: Collection[str], *, now: datetime) -> dict[str, int]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Boolean, Connection, bindparam, literal_column, or_, select, text, update
+from sqlalchemy import Boolean, Connection, and_, bindparam, literal_column, or_, select, text, update
 
+from services.sender.account_usage import rooms_within_caps
 from services.sender.counts import Changes, upsert
 from services.sender.outbox import Claimed
 from services.sender.states import OPEN_STATES, DeliveryState, LogOutcome, RunState
@@ -24,8 +25,8 @@ class Intent:
     """Asks for leave to write the final dot of a claimed delivery through an account."""
 
     claimed: Claimed
+    life: str  # of the database in which it was claimed: in another one the claim is void
     account_id: str
-    worker: str
     now: datetime
 
 
@@ -101,12 +102,13 @@ _SET_SUPPRESSED = (
     )
 )
 
-# A result may find its row already judged: a worker that was stopped for long, or a restore in between, turned the
-# intent into 'unknown' or put it back. The server's word is better than either, as long as nobody claimed it since.
-_LEAVES = {
-    True: text("deliveries.state IN ('claimed', 'dot_intent', 'unknown', 'pending')"),
-    False: text("deliveries.state IN ('claimed', 'dot_intent')"),
-}
+_IS_OURS = and_(deliveries.c.token == bindparam("claim_token"), text("deliveries.state IN ('claimed', 'dot_intent')"))
+# That a server has the message is true whatever was booked in between: a rescue or a restore turned the intent into
+# 'unknown' or put it back, and somebody may have claimed it since. Only another dot may not be overtaken.
+_IS_NOT_AT_A_DOT = and_(
+    deliveries.c.token >= bindparam("claim_token"),
+    text("deliveries.state IN ('pending', 'deferred', 'claimed', 'unknown')"),
+)
 
 
 def _set_result(*, is_final_word: bool) -> Any:
@@ -114,12 +116,12 @@ def _set_result(*, is_final_word: bool) -> Any:
         update(deliveries)
         .where(
             deliveries.c.id == bindparam("row"),
-            deliveries.c.token == bindparam("claim_token"),
             deliveries.c.delivery_key == bindparam("key"),
-            _LEAVES[is_final_word],
+            or_(_IS_OURS, _IS_NOT_AT_A_DOT) if is_final_word else _IS_OURS,
         )
         .values(
             state=bindparam("new_state"),
+            token=deliveries.c.token + (1 if is_final_word else 0),
             worker=bindparam("keeper"),
             account_id=bindparam("account"),
             attempt_count=deliveries.c.attempt_count + bindparam("counted"),
@@ -142,7 +144,8 @@ _SET_SENT = _set_result(is_final_word=True)
 
 
 def write_intents(connection: Connection, intents: Sequence[Intent], changes: Changes) -> frozenset[int]:
-    """Turn claims into intents. Return the ids of the rows that may be sent; for the others the claim is lost."""
+    """Turn claims into intents. Return the ids of the rows that may be sent; the others have no claim or no room."""
+    intents = _within_caps(connection, intents)
     granted = _update_each(
         connection,
         _SET_INTENT,
@@ -169,6 +172,25 @@ def write_intents(connection: Connection, intents: Sequence[Intent], changes: Ch
     if usage:
         count_usage(connection, usage)
     return frozenset(one.claimed.id for one, is_granted in zip(intents, granted, strict=True) if is_granted)
+
+
+def _within_caps(connection: Connection, intents: Sequence[Intent]) -> list[Intent]:
+    """Return the intents for which their accounts have room this hour and this day, first come first served.
+
+    Each process keeps to the caps by what it last read; where several share the last few, this decides.
+    """
+    if not intents:
+        return []
+    now = max(one.now for one in intents)
+    rooms = rooms_within_caps(connection, {one.account_id for one in intents}, now=now)
+    kept = []
+    for one in intents:
+        room = rooms.get(one.account_id, 1)
+        if one.account_id in rooms:
+            rooms[one.account_id] = room - 1
+        if room > 0:
+            kept.append(one)
+    return kept
 
 
 def count_usage(connection: Connection, usage: dict[tuple[str, int], int]) -> None:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 HOUR_MINUTES = 60
 DAY_MINUTES = 24 * 60
 _NO_LIMIT = 1 << 60
+_READING_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +145,16 @@ class Usage:
         self._minute.remove(admitted_at.timestamp())
         self._headroom, self._reached = 0, None
 
-    def finish(self, now: datetime) -> None:
-        """Count a message whose intent is stored: from now on the stored counts know it."""
+    def finish(self, now: datetime, *, admitted_at: datetime) -> None:
+        """Count a message whose intent is stored: from now on the stored counts know it.
+
+        Its minute begins anew, for the server has it only now. Its second does not: at a second's length that would
+        make the rate as low as the server is slow.
+        """
         self._on_the_way -= 1
+        if self._caps.per_minute_count:
+            self._minute.remove(admitted_at.timestamp())
+            self._minute.add(now.timestamp())
         if not self._caps:
             return
         minute = minute_of(now)
@@ -174,8 +182,8 @@ class Usage:
         for limit, room, name, until in (
             self._second_cap(stamp),
             self._minute_cap(stamp, sums),
-            self._window_cap(self._caps.per_hour_count, sums.hour + unread, sums.minute, HOUR_MINUTES, "hour"),
-            self._window_cap(self._caps.per_day_count, sums.day + unread, sums.minute, DAY_MINUTES, "24 hours"),
+            self._window_cap(self._caps.per_hour_count, sums.hour, unread, (HOUR_MINUTES, "hour"), stamp),
+            self._window_cap(self._caps.per_day_count, sums.day, unread, (DAY_MINUTES, "24 hours"), stamp),
         ):
             headroom = min(headroom, room)
             if room <= 0 and (longest is None or until > longest[0]):
@@ -196,18 +204,32 @@ class Usage:
         limit = self._caps.per_minute_count
         if not limit:
             return 0, _NO_LIMIT, "", 0.0
-        room = limit - self._minute.count(stamp) - sums.others
+        own = self._minute.count(stamp)
+        room = limit - own - sums.others
         # What is stored knows no seconds: the older of its two minutes leaves as a whole.
         others_leave = (sums.minute + 1) * 60 if sums.others else float("inf")
+        if self._sharers > 1:
+            # What the others send between two readings is not seen: each keeps to its share.
+            share = max(limit // self._sharers, 1) - own
+            if share < room:
+                return limit, share, "minute", self._minute.leaves_at(-share) if share <= 0 else 0.0
         return limit, room, "minute", min(self._minute.leaves_at(-room), others_leave) if room <= 0 else 0.0
 
     def _window_cap(
-        self, limit: int, count: int, minute: int, window_minutes: int, name: str
+        self, limit: int, stored: int, unread: int, window: tuple[int, str], stamp: float
     ) -> tuple[int, int, str, float]:
+        """Return the room under a cap of an hour or a day; `window` is its length in minutes, and its name."""
         if not limit:
             return 0, _NO_LIMIT, "", 0.0
-        room = limit - count
-        return limit, room, name, self._left_at(minute, window_minutes, 1 - room) if room <= 0 else 0.0
+        window_minutes, name = window
+        left = limit - stored
+        room = left - unread
+        if room > 0 and self._sharers > 1:
+            # The same here, of what was left at the last reading; the last few are dealt out by the book.
+            share = max(left // self._sharers, 1) - unread
+            return limit, share, name, stamp + _READING_SECONDS if share <= 0 else 0.0
+        until = self._left_at(int(stamp) // 60, window_minutes, 1 - room) if room <= 0 else 0.0
+        return limit, room, name, until
 
     def _left_at(self, minute: int, window_minutes: int, over: int) -> float:
         """Return when enough stored minutes have left the window to make room for one message."""

@@ -88,6 +88,10 @@ class Delivery:
         self._pauses: set[asyncio.Task[None]] = set()
         self._refused_contents: Counter[str] = Counter()
 
+    def under_way(self) -> frozenset[asyncio.Task[None]]:
+        """Return the attempts that are under way."""
+        return frozenset(self._attempts)
+
     @property
     def in_flight_count(self) -> int:
         """Return how many attempts are under way."""
@@ -177,7 +181,7 @@ class Delivery:
                 self._roster.note_smtputf8(
                     admission.account.account_id, offered=lane.conversation.extensions.has_smtputf8
                 )
-            intent = Intent(job.claimed, admission.account.account_id, self._worker_id(), start_time)
+            intent = Intent(job.claimed, job.life, admission.account.account_id, start_time)
             attempted = await attempt(
                 lane.conversation,
                 message,

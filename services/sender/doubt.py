@@ -146,7 +146,11 @@ def take_back_refused(
     """Queue deliveries again whose refusals were about their account, not about them. Return how many."""
     rows = connection.execute(
         update(deliveries)
-        .where(deliveries.c.delivery_key.in_(delivery_keys), deliveries.c.state == DeliveryState.FAILED.value)
+        .where(
+            deliveries.c.delivery_key.in_(delivery_keys),
+            deliveries.c.state == DeliveryState.FAILED.value,
+            deliveries.c.run_id.not_in(select(runs.c.run_id).where(runs.c.state == RunState.CANCELLED.value)),
+        )
         .values(
             state=DeliveryState.PENDING.value,
             state_reason="its account was refused as a whole",

@@ -94,11 +94,11 @@ class Feeder:
         if self._returned:
             self._wake.set()
 
-    def leftovers(self) -> list[Claimed]:
-        """Return the claims that nobody has begun, for the end of the process."""
-        self.give_back(job.claimed for job in self._queues.clear())
-        leftovers, self._returned = self._returned, []
-        return leftovers
+    def drop_all(self) -> None:
+        """Let no further dot be written: the database was replaced, and what is claimed belongs to the one before."""
+        self._open_run_ids = frozenset()
+        self._queues.clear()
+        self._returned.clear()
 
     async def run(self) -> None:
         """Feed until cancelled."""
@@ -123,6 +123,7 @@ class Feeder:
             return 0
         is_hungry = len(self._queues) < self.low_water
         now = self._clock.now()
+        life = self._database.incarnation
         open_runs = await self._open_all()
         wanted: dict[str, int] = {}
         stalled: list[str] = []
@@ -141,14 +142,15 @@ class Feeder:
         self.give_back(job.claimed for run_id in (*stalled, *ended) for job in self._queues.remove_run(run_id))
         returned, self._returned = self._returned, []
         wanted = {run_id: count for run_id, count in wanted.items() if count > 0}
-        is_due = self._next_due is None or self._next_due <= now
+        # A wall clock that was set back must not stop what is deferred for as long.
+        is_due = self._next_due is None or not now < self._next_due <= now + LOOK_AGAIN
         if not (wanted or returned or stalled or postponed or is_due):
             return 0
         try:
             # A claim that comes back may have a result on its way to the book, which has to be there first.
             await self._ledger.settle()
-            claimed, next_due, run_ids = await self._database.write(
-                _turn, wanted, stalled, returned, postponed, is_due=is_due, worker=self._worker.worker_id, now=now
+            claimed, next_due, run_ids = await self._database.write_under(
+                life, _turn, wanted, stalled, returned, postponed, is_due=is_due, worker=self._worker.worker_id, now=now
             )
         except BaseException:
             self._returned += [*returned, *(one.claimed for one in postponed)]
@@ -161,7 +163,7 @@ class Feeder:
         self._bulletin.publish(run_ids)
         by_run = {one.run.run_id: one for one in open_runs}
         try:
-            self._queues.add([await self._job(one, by_run[one.run_id]) for one in claimed])
+            self._queues.add([await self._job(one, by_run[one.run_id], life) for one in claimed])
         except BaseException:
             self.give_back(claimed)
             raise
@@ -195,12 +197,13 @@ class Feeder:
         options = read_options(sender_pb2.DeliveryOptions.FromString(run.options), default=run.policy)
         return OpenRun(run, await self._programs.get(run.content_hash), options)
 
-    async def _job(self, claimed: Claimed, one: OpenRun) -> Job:
+    async def _job(self, claimed: Claimed, one: OpenRun, life: str) -> Job:
         program = one.program
         if claimed.content_hash != program.content_hash:
             program = await self._programs.get(claimed.content_hash)
         return Job(
             claimed=claimed,
+            life=life,
             program=program,
             policy=one.run.policy,
             allowed=one.options.account_ids,

@@ -22,6 +22,7 @@ class Job:
     """A claimed delivery with everything that decides how it is sent."""
 
     claimed: Claimed
+    life: str  # of the database (its incarnation) in which it was claimed
     program: Program
     policy: Policy
     allowed: frozenset[str]

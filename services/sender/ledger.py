@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import Connection
 
 from mailer.clock import Clock
-from mailer.database import Database, DatabaseUnavailable
+from mailer.database import Database, DatabaseReplaced, DatabaseUnavailable
 from services.sender import book
 from services.sender.book import Intent, Result
 from services.sender.counts import Changes
@@ -114,15 +114,18 @@ class Ledger:
         if not intents:
             return True
         granted: frozenset[int] = frozenset()
+        life = self._database.incarnation
         try:
-            granted = await self._write(book.write_intents, [intent for intent, _ in intents])
+            granted = await self._write(book.write_intents, [one for one, _ in intents if one.life == life], life)
+        except DatabaseReplaced:
+            pass  # so are the claims
         except DatabaseUnavailable as error:
             log.warning("no intent could be stored: nothing is sent without", error=str(error), count=len(intents))
             return False
         finally:
             for intent, answer in intents:
                 if not answer.done():
-                    answer.set_result(intent.claimed.id in granted)
+                    answer.set_result(intent.life == life and intent.claimed.id in granted)
         return True
 
     async def _commit_results(self, results: list[Result]) -> bool:
@@ -153,8 +156,10 @@ class Ledger:
                     continue
                 break
 
-    async def _write(self, entries: Callable[[Connection, list[E], Changes], R], rows: list[E]) -> R:
-        """Write entries and the counts they move in one transaction, then tell who watches."""
+    async def _write(
+        self, entries: Callable[[Connection, list[E], Changes], R], rows: list[E], life: str | None = None
+    ) -> R:
+        """Write entries and the counts they move in one transaction, in this life of the database or in none."""
 
         def job(connection: Connection) -> tuple[R, Changes]:
             changes = Changes()
@@ -162,6 +167,6 @@ class Ledger:
             changes.apply(connection)
             return answer, changes
 
-        answer, changes = await self._database.write(job)
+        answer, changes = await self._database.write_under(life or self._database.incarnation, job)
         self._on_change(changes.run_ids)
         return answer

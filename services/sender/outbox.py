@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, text, update
+from sqlalchemy import Connection, bindparam, exists, select, text, update
 
 from services.sender.counts import Changes, upsert
 from services.sender.states import DeliveryState, RunState
-from services.sender.tables import IS_DEFERRED, IS_PENDING, contents, deliveries, runs, suppressions
+from services.sender.tables import IS_DEFERRED, IS_IN_PROGRESS, IS_PENDING, contents, deliveries, runs, suppressions
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,11 @@ class Postponed:
 
 _CLAIMED_COLUMNS = tuple(deliveries.c[name] for name in Claimed.__dataclass_fields__)
 
+# Asked in the statement itself: the run may have been paused or held since it was looked up.
+_IS_ACTIVE = exists().where(runs.c.run_id == bindparam("run"), runs.c.state == RunState.ACTIVE.value)
 _PENDING_OF_RUN = (
     select(deliveries.c.id)
-    .where(IS_PENDING, deliveries.c.run_id == bindparam("run"))
+    .where(IS_PENDING, deliveries.c.run_id == bindparam("run"), _IS_ACTIVE)
     .order_by(deliveries.c.id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
@@ -279,8 +281,15 @@ def postpone(connection: Connection, claims: Iterable[Postponed], *, now: dateti
         changes.add(one.claimed.run_id, DeliveryState.CLAIMED, DeliveryState.DEFERRED, result.rowcount)
 
 
-def give_back(connection: Connection, claims: Iterable[Claimed], now: datetime) -> None:
-    """Put back claims at the end of a worker's life."""
+def take_back_all(connection: Connection, worker: str, now: datetime) -> None:
+    """Put back, and void, whatever a worker has claimed and not brought to its dot: it will use none of it any more."""
+    rows = connection.execute(
+        update(deliveries)
+        .where(IS_IN_PROGRESS, deliveries.c.worker == worker, deliveries.c.state == DeliveryState.CLAIMED.value)
+        .values(state=DeliveryState.PENDING.value, worker=None, token=deliveries.c.token + 1, update_time=now)
+        .returning(deliveries.c.run_id)
+    ).all()
     changes = Changes()
-    release(connection, claims, now=now, changes=changes)
+    for row in rows:
+        changes.add(row.run_id, DeliveryState.CLAIMED, DeliveryState.PENDING)
     changes.apply(connection)

@@ -237,7 +237,7 @@ class Roster:
         now = self._clock.now()
         gate.end(admission.generation)
         if counted:
-            gate.usage.finish(now)
+            gate.usage.finish(now, admitted_at=admission.admitted_at)
         else:
             gate.usage.give_back(admission.admitted_at)
         transition = self._feed(gate, admission.generation, effect, reason, now)

@@ -1,7 +1,7 @@
 """What has to be done now and then: say that we live, take over from the dead, close idle connections, forget."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 
 import structlog
@@ -9,9 +9,10 @@ import structlog
 from mailer.clock import Clock
 from mailer.database import Database, DatabaseUnavailable
 from mailer.idempotency import forget_before
-from services.sender import counts
+from mailer.lockfile import LockFile
+from services.sender import counts, outbox
 from services.sender.connections import Connections
-from services.sender.jobs import Queues
+from services.sender.feeder import Feeder
 from services.sender.tables import requests
 from services.sender.worker import HEARTBEAT, Worker
 
@@ -31,18 +32,19 @@ class Upkeep:
         database: Database,
         clock: Clock,
         worker: Worker,
-        queues: Queues,
         connections: Connections,
         *,
-        on_rescued: Callable[[], None],
+        feeder: Feeder,
+        under_way: Callable[[], Collection[asyncio.Task[None]]],
     ) -> None:
-        """Take what is kept up; `on_rescued` hears that there is new work."""
+        """Take what is kept up; `under_way` tells which attempts are, `feeder` hears that there is new work."""
         self._database = database
         self._clock = clock
         self._worker = worker
-        self._queues = queues
         self._connections = connections
-        self._on_rescued = on_rescued
+        self._feeder = feeder
+        self._under_way = under_way
+        self._retired: list[tuple[LockFile, Collection[asyncio.Task[None]]]] = []
         self._was_replaced = asyncio.Event()
         self._next_beat = 0.0
         self._next_forget = 0.0
@@ -63,9 +65,10 @@ class Upkeep:
         """Do what is due now."""
         if self._was_replaced.is_set():
             await self._begin_anew()
+        self._retire()
         rescued = await self._worker.rescue()
         if rescued.returned or rescued.flagged:
-            self._on_rescued()
+            self._feeder.wake()
         self._connections.close_idle()
         now = self._clock.monotonic()
         if now >= self._next_beat:
@@ -76,15 +79,25 @@ class Upkeep:
             self._next_forget = now + FORGET_INTERVAL
 
     def _note_replaced(self) -> None:
-        # The claims in memory belong to the database that is gone; whoever tries to use one gets no leave for a dot.
-        self._queues.clear()
+        self._feeder.drop_all()
         self._was_replaced.set()
 
     async def _begin_anew(self) -> None:
         """Start over after a restore: the restored rows may carry claims of ours, and nobody has counted them."""
-        self._queues.clear()
-        await self._worker.become_another()
+        self._feeder.drop_all()
+        before = self._worker.worker_id
+        lock = await self._worker.become_another()
+        self._retired.append((lock, self._under_way()))
+        await self._database.write(outbox.take_back_all, before, self._clock.now())
         await self._database.write(counts.recount)
         self._was_replaced.clear()
         log.warning("the database was restored: claims were dropped, deliveries counted anew")
-        self._on_rescued()
+        self._feeder.wake()
+
+    def _retire(self) -> None:
+        """Give up identities of earlier lives once none of their messages is on its way any more."""
+        waiting = [(lock, tasks) for lock, tasks in self._retired if not all(task.done() for task in tasks)]
+        for lock, _ in self._retired:
+            if all(lock is not kept for kept, _ in waiting):
+                lock.release()
+        self._retired = waiting

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, delete, select, update
 from mailer.clock import Clock
 from mailer.database import Database
 from mailer.lockfile import LockFile, is_owner_gone
-from services.sender import doubt
+from services.sender import account_store, doubt
 from services.sender.counts import Changes
 from services.sender.tables import IS_IN_PROGRESS, deliveries, workers
 
@@ -54,16 +54,22 @@ class Worker:
 
     async def start(self) -> None:
         """Take the lock and enter the register. Call it before the first claim."""
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not self._lock.acquire():
-            raise RuntimeError(f"the lock of a new worker is taken: {self._lock.path}")
-        await self._database.write(_register, self.worker_id, self._clock.now())
+        await self._enter(self._lock)
 
-    async def become_another(self) -> None:
-        """Take a new identity and give up the old one: after a restore, whose rows may carry the old one's claims."""
-        old, self._lock = self._lock, self._new_lock()
-        await self.start()
-        old.release()
+    async def become_another(self) -> LockFile:
+        """Take a new identity; return the lock of the old one, whose messages at their dots are still ours.
+
+        For after a restore, whose rows may carry the old one's claims. Until that lock is released nobody else takes
+        these messages over. Raises DatabaseUnavailable, and then nothing has changed.
+        """
+        lock = self._new_lock()
+        try:
+            await self._enter(lock)
+        except BaseException:
+            lock.release()
+            raise
+        old, self._lock = self._lock, lock
+        return old
 
     def stop(self) -> None:
         """Give up the identity: whatever it still claims is rescued by the next worker."""
@@ -92,6 +98,12 @@ class Worker:
                 flagged=rescued.flagged,
             )
         return rescued
+
+    async def _enter(self, lock: LockFile) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not lock.acquire():
+            raise RuntimeError(f"the lock of a new worker is taken: {lock.path}")
+        await self._database.write(_register, lock.path.stem, self._clock.now())
 
     def _is_dead(self, worker_id: str, heartbeat: datetime | None, now: datetime) -> bool:
         path = self._path(worker_id)
@@ -144,5 +156,6 @@ def _take_over(connection: Connection, dead: list[str], now: datetime) -> Rescue
         taken = doubt.rescue(connection, worker=worker_id, now=now, changes=changes)
         totals = [total + part for total, part in zip(totals, taken, strict=True)]
     changes.apply(connection)
+    account_store.free_probes(connection, dead)
     connection.execute(delete(workers).where(workers.c.worker_id.in_(dead)))
     return Rescued(*totals)

@@ -10,7 +10,7 @@ from services.sender.replies.incident import Incident, Stage
 from services.sender.replies.reply import Reply
 from services.sender.replies.rows import Patience, Row
 from services.sender.replies.table import TABLE
-from services.sender.replies.verdict import Action, History, Scope, Verdict
+from services.sender.replies.verdict import Action, Breaker, History, Scope, Verdict
 from services.sender.replies.words import named_wait, rest_of_window, without_addresses
 
 _NEVER = History()
@@ -70,7 +70,7 @@ def _is_exhausted(patience: Patience, before: History) -> bool:
 
 
 def _rest(row: Row, verdict: Verdict, reply: Reply | None, wait: timedelta | None) -> timedelta | None:
-    if not (row.names_rest and reply):
+    if not (row.names_rest and reply and verdict.breaker is Breaker.REST):
         return verdict.rest
     named = wait or (None if verdict.rest else rest_of_window(without_addresses(reply.text)))
     return max((rest for rest in (named, verdict.rest) if rest), default=None)

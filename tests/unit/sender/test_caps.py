@@ -16,7 +16,7 @@ def send(usage: Usage, now: datetime, count: int = 1) -> int:
         if not usage.has_room(now):
             return sent
         usage.take(now)
-        usage.finish(now)
+        usage.finish(now, admitted_at=now)
     return count
 
 
@@ -163,7 +163,7 @@ def test_never_more_than_the_cap_in_any_window(steps: list[tuple[int, str]]) -> 
             on_the_way.append(now)
         elif step == "finish" and on_the_way:
             counted.append(on_the_way.pop(0))
-            usage.finish(now)
+            usage.finish(now, admitted_at=counted[-1])
             book[minute_of(now)] = book.get(minute_of(now), 0) + 1
         elif step == "give_back" and on_the_way:
             usage.give_back(on_the_way.pop())
