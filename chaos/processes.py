@@ -70,11 +70,11 @@ class Victim:
 
     def is_stopped(self) -> bool:
         """Say whether each of its threads has been stopped."""
-        states = {
-            path.read_text(encoding="ascii").rpartition(") ")[2][:1]
-            for path in Path(f"/proc/{self.process_id}/task").glob("*/stat")
-        }
-        return states == {"T"}
+        try:
+            stats = [path.read_text("ascii") for path in Path(f"/proc/{self.process_id}/task").glob("*/stat")]
+        except (FileNotFoundError, ProcessLookupError):
+            return False  # a thread, or the process, has just ended
+        return {stat.rpartition(") ")[2][:1] for stat in stats} == {"T"}
 
     def last_words(self) -> str:
         """Return what it said."""
