@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from mailer import __version__
 from mailer.clock import Clock, SystemClock
 from mailer.config import CommonSettings, load
-from mailer.database import Database, Migrations
+from mailer.database import Database, DatabaseUnavailable, Migrations
 from mailer.database.engine import locate
 from mailer.errors import CannotStart
 from mailer.log import configure, get_logger
@@ -198,6 +198,8 @@ def _cannot_start(error: Exception) -> CannotStart | None:
         return _cannot_start(error.exceptions[0])
     if isinstance(error, OSError) and error.filename and error.errno in _OF_THE_PLACE:
         return CannotStart(f"cannot use {error.filename}: {error.strerror}; check its folder, or set MAILER_DATA_DIR")
+    if isinstance(error, DatabaseUnavailable):
+        return CannotStart(f"the database cannot be used: {error.message} Then start again.")
     return error if isinstance(error, CannotStart) else None
 
 

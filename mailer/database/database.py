@@ -153,6 +153,8 @@ class Database:
         """Ask the database whether it works, and notice a replaced one; returns `healthy`. Never raises."""
         try:
             await self.write(_nothing if self.healthy else _touch)
+            if self._is_full():
+                self._note(DatabaseFull())  # also for a service that has nothing to write at present
         except DatabaseReplaced:
             pass  # noted where it was seen
         except DatabaseUnavailable as error:

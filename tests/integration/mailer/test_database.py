@@ -250,6 +250,16 @@ async def test_a_disk_is_full_until_it_has_room_again_also_when_a_row_still_fits
     assert await things.probe()
 
 
+async def test_a_full_disk_is_noticed_by_those_who_write_nothing(
+    things: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: room._replace(free=4096))
+    assert not await things.probe()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: room._replace(free=1 << 30))
+    assert await things.probe()
+
+
 async def test_a_restored_database_is_noticed_and_stale_work_is_dropped(things: Database, clock: FakeClock) -> None:
     noticed: list[str] = []
     things.on_replaced(lambda: noticed.append(things.incarnation))

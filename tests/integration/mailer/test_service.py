@@ -23,6 +23,7 @@ import sys
 from contextlib import asynccontextmanager
 from typing import ClassVar
 from mailer.config import CommonSettings
+from mailer.database.errors import DatabaseFull
 from mailer.service import run_service
 from mailer.v1 import sender_pb2, sender_pb2_grpc
 
@@ -36,6 +37,8 @@ class Servicer(sender_pb2_grpc.SenderServicer):
 async def build(process):
     sender_pb2_grpc.add_SenderServicer_to_server(Servicer(), process.server.grpc)
     async with asyncio.TaskGroup() as tasks:
+        if os.environ.get("FULL"):
+            raise DatabaseFull()
         if os.environ.get("TOUCH"):
             open(os.environ["TOUCH"], "w")
         if os.environ.get("CRASH"):
@@ -231,6 +234,12 @@ async def test_metrics_are_served_where_the_settings_say(script: Path, port: int
             text = answer.read().decode()
     assert "mailer_rpc_running" in text
     assert "process_resident_memory_bytes" in text
+
+
+async def test_a_database_that_takes_no_entry_at_the_start_is_one_line(script: Path) -> None:
+    status, (line,) = await failed(script, FULL="1", MAILER_ECHO_PORT="0")
+    assert status == 1
+    assert line.startswith("mailer echo: the database cannot be used: The database cannot be written: the disk is full")
 
 
 async def test_a_file_that_cannot_be_made_is_one_line_with_its_name(script: Path) -> None:
