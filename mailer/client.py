@@ -23,9 +23,11 @@ _OPTIONS = (
     ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
+    # A service that was started again is found at once, however long it was away: a refused connection costs little.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.max_reconnect_backoff_ms", 200),
+    # Not a pause: how long one attempt may take, handshakes included.
+    ("grpc.min_reconnect_backoff_ms", 2_000),
 )
 
 

@@ -52,6 +52,8 @@ async def build(process: ServiceProcess[SchedulerSettings]) -> AsyncIterator[Non
         tls=settings.tls_to_sender,
     )
     sender = sender_pb2_grpc.SenderStub(channel)
+    # Runs are told and asked about beside the batches, and the row is read before each try: nothing is repeated here.
+    following = connect(settings.sender_address, tls=settings.tls_to_sender)
     progress = Progress(sender, clock)
     views = CampaignViews(database, progress)
     watch = WatchRpc(views, clock)
@@ -66,7 +68,7 @@ async def build(process: ServiceProcess[SchedulerSettings]) -> AsyncIterator[Non
     )
     conductor = Conductor(
         database,
-        sender,
+        sender_pb2_grpc.SenderStub(following),
         clock,
         dispatcher=dispatcher,
         progress=progress,
@@ -107,6 +109,7 @@ async def build(process: ServiceProcess[SchedulerSettings]) -> AsyncIterator[Non
         for task in (ending, working):
             task.cancel()
         await asyncio.gather(ending, working, return_exceptions=True)
+        await following.close()
         await channel.close()
 
 

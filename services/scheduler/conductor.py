@@ -22,6 +22,8 @@ log = get_logger(__name__)
 RETRY_SECONDS = 1.0
 # With many runs under way each is asked about less often.
 MOST_LOOKS_PER_SECOND = 50
+# What was decided is tried more often: while the sender is away, a failed call is all that it costs.
+MOST_TELLS_PER_SECOND = 500
 
 
 @dataclass(slots=True)
@@ -47,7 +49,10 @@ class Conductor:
         random: Random,
         on_change: Callable[[str], None],
     ) -> None:
-        """Take what runs need; `on_change` hears the campaign of a run whose row may have changed."""
+        """Take what runs need; `on_change` hears the campaign of a run whose row may have changed.
+
+        No call of `sender` may be repeated by the channel: by then somebody may have decided otherwise.
+        """
         self._database = database
         self._sender = sender
         self._clock = clock
@@ -114,7 +119,7 @@ class Conductor:
     async def _step(self, run: Run, follower: Follower, changed: asyncio.Event) -> float:
         """Do the next thing for a run; returns how many seconds to wait before the one after."""
         if run.told != run.wanted:
-            return await follower.tell(run)
+            return max(await follower.tell(run), len(self._parts) / MOST_TELLS_PER_SECOND)
         if run.state is RunState.DISPATCHING:
             await self._dispatcher.hand_over(run, changed)
             return 0.0

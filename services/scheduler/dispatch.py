@@ -17,7 +17,7 @@ from services.scheduler import batches, decisions, recipients, runs
 from services.scheduler.campaign_states import RunState
 from services.scheduler.metrics import SchedulerMetrics
 from services.scheduler.runs import Run
-from services.scheduler.trouble import Backoff, Patience, Refused
+from services.scheduler.trouble import AGAIN_SECONDS, Backoff, Patience, Refused, is_away
 
 log = get_logger(__name__)
 
@@ -114,7 +114,8 @@ class Dispatcher:
                 log.warning("a batch has to wait", cursor=run.cursor, reason=trouble.reason)
                 await self._database.write_under(incarnation, runs.note, run, reason=reason)
                 said = reason
-            pause = backoff.pause() if trouble.seconds is None else trouble.seconds
+            # Promptly, too: a sender that was started again sends nothing of the run before it hears of it.
+            pause = AGAIN_SECONDS if is_away(error) else trouble.seconds or backoff.pause()
             if await self._clock.wait(changed, pause):
                 return None
 

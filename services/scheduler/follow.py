@@ -6,13 +6,14 @@ import grpc
 
 from mailer.clock import Clock
 from mailer.database import Database
+from mailer.go_ahead import GO_AHEAD
 from mailer.log import get_logger
 from mailer.v1 import sender_pb2, sender_pb2_grpc
 from services.scheduler import decisions, runs
 from services.scheduler.campaign_states import RunState
 from services.scheduler.progress import Progress
 from services.scheduler.runs import Run
-from services.scheduler.trouble import Backoff, Refused, judge
+from services.scheduler.trouble import AGAIN_SECONDS, Backoff, Refused, is_away, judge
 
 log = get_logger(__name__)
 
@@ -66,7 +67,7 @@ class Follower:
         incarnation = self._database.incarnation
         request = sender_pb2.GetRunRequest(run_id=run.run_id)
         try:
-            present = (await self._sender.GetRun(request, timeout=CALL_SECONDS)).run
+            present = (await self._sender.GetRun(request, timeout=CALL_SECONDS, metadata=_metadata(run))).run
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
                 return await self._unknown_to_the_sender(run, incarnation)
@@ -182,10 +183,17 @@ class Follower:
         if run.state is not RunState.PAUSED and reason != run.state_reason:
             log.warning("the sender cannot be asked", reason=trouble.reason)
             await self._database.write_under(incarnation, runs.note, run, reason=reason)
+        if is_away(error):
+            return AGAIN_SECONDS
         pause = self._backoff.pause()
         if isinstance(trouble, Refused) or trouble.seconds is None:
             return pause
         return max(pause, trouble.seconds)
+
+
+def _metadata(run: Run) -> tuple[tuple[str, str], ...]:
+    # A sender that was started again waits for this word; of a run that should rest it must not hear it.
+    return GO_AHEAD if run.wanted == runs.ACTIVE else ()
 
 
 class Pace:

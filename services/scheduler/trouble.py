@@ -9,7 +9,10 @@ from mailer.client import details_of, readable
 
 MOST_BUGS = 12
 """So many INTERNAL answers in a row are no passing trouble: with a `Backoff` between them most of a minute."""
+AGAIN_SECONDS = 0.2
+"""How long to wait before a sender that is away is tried again: what was decided meanwhile must be there first."""
 _LONGEST_ASKED_WAIT = 60.0
+_AWAY = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 # The request itself is what is wrong: it would be refused for ever.
 _REFUSALS = frozenset(
     {
@@ -50,6 +53,11 @@ def judge(error: grpc.aio.AioRpcError) -> Waits | Refused:
         seconds = min(max(details.retry_after.total_seconds(), 0.05), _LONGEST_ASKED_WAIT)
         return Waits(f"the sender has enough for now: {details.message}", seconds)
     return Waits(readable(error, target="the sender"))
+
+
+def is_away(error: grpc.aio.AioRpcError) -> bool:
+    """Say whether the sender cannot be reached or cannot work: it may be back at any moment, and asking costs little."""
+    return error.code() in _AWAY
 
 
 class Patience:

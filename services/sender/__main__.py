@@ -24,6 +24,7 @@ from services.sender.delivery_metrics import DeliveryMetrics
 from services.sender.delivery_rpcs import DeliveryRpcs
 from services.sender.dialing import dial_with
 from services.sender.feeder import Feeder
+from services.sender.go_ahead import GoAhead
 from services.sender.intake import Intake
 from services.sender.jobs import Queues
 from services.sender.ledger import Ledger
@@ -78,6 +79,7 @@ async def build(process: ServiceProcess[SenderSettings]) -> AsyncIterator[None]:
         ledger=ledger,
         bulletin=bulletin,
         queues=queues,
+        go_ahead=GoAhead(clock),
     )
     decisions = Decisions(database, clock, bulletin, ledger)
     metrics = DeliveryMetrics(
@@ -107,9 +109,20 @@ async def build(process: ServiceProcess[SenderSettings]) -> AsyncIterator[None]:
         feeder.close(run_id)
         feeder.wake()
 
+    def stored(run_id: str) -> None:
+        feeder.go_ahead(run_id)
+        feeder.wake()
+
     SenderServicer(
-        intake=Intake(database, clock, programs, queue_limit=settings.queue_limit, on_stored=lambda _: feeder.wake()),
-        runs=RunRpcs(database, clock, bulletin, outlook_for=_outlook(programs, roster, process), on_decided=decided),
+        intake=Intake(database, clock, programs, queue_limit=settings.queue_limit, on_stored=stored),
+        runs=RunRpcs(
+            database,
+            clock,
+            bulletin,
+            outlook_for=_outlook(programs, roster, process),
+            on_decided=decided,
+            on_go_ahead=feeder.go_ahead,
+        ),
         deliveries=DeliveryRpcs(database, clock, bulletin, programs, on_queued=lambda _: feeder.wake()),
         accounts=AccountRpcs(
             database, clock, roster, passwords, Verifier(clock, dial), idle_count=connections.count_of

@@ -17,6 +17,7 @@ from services.sender.book import Streak
 from services.sender.bulletin import Bulletin
 from services.sender.counts import Changes
 from services.sender.failpoints import Window, reached
+from services.sender.go_ahead import GoAhead
 from services.sender.jobs import Job, Queues
 from services.sender.ledger import Ledger
 from services.sender.options import Options, read_options
@@ -58,6 +59,7 @@ class Feeder:
         ledger: Ledger,
         bulletin: Bulletin,
         queues: Queues,
+        go_ahead: GoAhead,
     ) -> None:
         """Take what it needs; `queues` is what it fills."""
         self._database = database
@@ -68,6 +70,7 @@ class Feeder:
         self._ledger = ledger
         self._bulletin = bulletin
         self._queues = queues
+        self._go_ahead = go_ahead
         self._returned: list[Claimed] = []
         self._wake = asyncio.Event()
         self._next_due: datetime | None = None
@@ -78,6 +81,11 @@ class Feeder:
     def wake(self) -> None:
         """Look for work now: something was stored, resumed or taken from the queues."""
         self._wake.set()
+
+    def go_ahead(self, run_id: str) -> None:
+        """Let a run go on that is older than this process: somebody who may say so spoke of it."""
+        if self._go_ahead.hear(run_id):
+            self._wake.set()
 
     def is_open(self, run_id: str) -> bool:
         """Say whether messages of a run may still go out, as far as was seen at the last look."""
@@ -102,6 +110,7 @@ class Feeder:
 
     async def run(self) -> None:
         """Feed until cancelled."""
+        self._go_ahead.begin()
         while True:
             try:
                 found = await self._feed()
@@ -184,6 +193,8 @@ class Feeder:
         """Return the runs that can be sent; one whose stored content cannot be used any more is paused and says so."""
         opened = []
         for run in await self._database.read(_open_runs):
+            if not self._go_ahead.has(run):
+                continue
             try:
                 opened.append(await self._open(run))
             except LookupError as error:

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from mailer.clock import Clock
 from mailer.database import Database
+from mailer.go_ahead import says_go_ahead
 from mailer.idempotency import request_key, run_once
 from mailer.interceptor import Context
 from mailer.requests import check_id, check_new_request_id, check_reason
@@ -50,22 +51,27 @@ class RunRpcs:
         *,
         outlook_for: Callable[[str, bytes], Awaitable[Outlook]],
         on_decided: Callable[[str], None],
+        on_go_ahead: Callable[[str], None],
     ) -> None:
         """Take what the methods need.
 
         `outlook_for(content_hash, options)` tells whether any account could take a run's messages now; `on_decided`
-        hears the id of every run that somebody decided about.
+        hears the id of every run that somebody decided about, `on_go_ahead` that of one that may go on after a start.
         """
         self._database = database
         self._clock = clock
         self._bulletin = bulletin
         self._outlook_for = outlook_for
         self._on_decided = on_decided
+        self._on_go_ahead = on_go_ahead
 
     async def GetRun(self, request: sender_pb2.GetRunRequest, context: Context) -> sender_pb2.GetRunResponse:
         """Return a run."""
         _check_run_id(request.run_id)
-        return sender_pb2.GetRunResponse(run=await self._present(request.run_id))
+        run = await self._present(request.run_id)
+        if says_go_ahead(context.invocation_metadata()):
+            self._on_go_ahead(request.run_id)
+        return sender_pb2.GetRunResponse(run=run)
 
     async def WatchRun(
         self, request: sender_pb2.WatchRunRequest, context: Context
@@ -98,6 +104,7 @@ class RunRpcs:
         """Let a run go on."""
         _check_run_id(request.run_id)
         await self._database.write(_resume, request.run_id, self._clock.now())
+        self._on_go_ahead(request.run_id)
         return sender_pb2.ResumeRunResponse(run=await self._decided(request.run_id))
 
     async def CancelRun(self, request: sender_pb2.CancelRunRequest, context: Context) -> sender_pb2.CancelRunResponse:

@@ -1,10 +1,12 @@
 """Each service is killed in the middle of a run and started again: nobody is left out, nobody has two copies."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from mailer.v1 import scheduler_pb2, sender_pb2, sender_pb2_grpc
+from services.sender.go_ahead import GRACE_SECONDS
 from tests.fakes.system import running_system
 
 COUNT = 300
@@ -30,6 +32,26 @@ async def test_a_killed_service_goes_on_where_it_was(tmp_path: Path, name: str) 
         assert set(copies) | await unknown(operator.system.sender, campaign.latest_run.run_id) == {
             f"p{number}@post.example" for number in range(COUNT)
         }
+
+
+@pytest.mark.parametrize("decision", ["pause", "cancel"])
+async def test_what_was_decided_while_the_sender_was_down_holds_when_it_is_back(tmp_path: Path, decision: str) -> None:
+    async with running_system(tmp_path, "a", delay=0.02) as operator:
+        await operator.add_account("a")
+        campaign_id = await operator.campaign(2000)
+        await operator.arrived(60)
+        await operator.kill("sender")
+        # What was at its dot is accepted by a server that nobody waits for.
+        await asyncio.sleep(3)
+        before = len(operator.accepted())
+        scheduler = operator.system.scheduler
+        if decision == "pause":
+            await scheduler.PauseCampaign(scheduler_pb2.PauseCampaignRequest(campaign_id=campaign_id), timeout=5)
+        else:
+            await scheduler.CancelCampaign(scheduler_pb2.CancelCampaignRequest(campaign_id=campaign_id), timeout=5)
+        await operator.start("sender")
+        await asyncio.sleep(GRACE_SECONDS + 1)
+        assert len(operator.accepted()) == before
 
 
 async def unknown(sender: "sender_pb2_grpc.SenderAsyncStub", run_id: str) -> set[str]:

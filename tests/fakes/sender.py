@@ -9,6 +9,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from mailer.errors import AlreadyExists, FailedPrecondition, MailerError, NotFound, Unavailable
+from mailer.go_ahead import says_go_ahead
 from mailer.interceptor import Context
 from mailer.message.address import mailbox_key
 from mailer.v1 import sender_pb2
@@ -43,6 +44,8 @@ class FakeSender:
         """Every SendBatch that was stored, in order, repeated ones left out."""
         self.calls: list[str] = []
         """Names of all calls, in order."""
+        self.go_aheads: list[str] = []
+        """Ids of the runs that were asked about with the go-ahead, in order."""
         self.runs: dict[str, FakeRun] = {}
         self.accounts: list[sender_pb2.Account] = []
         self.delivers = True
@@ -96,6 +99,8 @@ class FakeSender:
     async def GetRun(self, request: sender_pb2.GetRunRequest, context: Context) -> sender_pb2.GetRunResponse:
         """Return a run."""
         self._note("GetRun")
+        if says_go_ahead(context.invocation_metadata()):
+            self.go_aheads.append(request.run_id)
         return sender_pb2.GetRunResponse(run=self._present(request.run_id))
 
     async def PauseRun(self, request: sender_pb2.PauseRunRequest, context: Context) -> sender_pb2.PauseRunResponse:

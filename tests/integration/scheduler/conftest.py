@@ -94,11 +94,18 @@ def shifted_clock() -> ShiftedClock:
 async def sender() -> AsyncIterator[FakeSender]:
     """Return the sender that remembers; `.port` is where it listens."""
     fake = FakeSender()
+    async with listening(fake):
+        yield fake
+
+
+@asynccontextmanager
+async def listening(fake: FakeSender) -> AsyncIterator[None]:
+    """Let the sender be there meanwhile: always at the same port."""
     service = sender_pb2.DESCRIPTOR.services_by_name["Sender"]
     server = GrpcServer(
         [service],
         host="127.0.0.1",
-        port=0,
+        port=fake.port,
         clock=SystemClock(),
         registry=CollectorRegistry(),
         drain_seconds=0,
@@ -106,9 +113,11 @@ async def sender() -> AsyncIterator[FakeSender]:
     sender_pb2_grpc.add_SenderServicer_to_server(cast("sender_pb2_grpc.SenderServicer", fake), server.grpc)
     await server.start()
     fake.port = server.port
-    yield fake
-    fake.gate.set()
-    await server.stop()
+    try:
+        yield
+    finally:
+        fake.gate.set()
+        await server.stop()
 
 
 @pytest.fixture
