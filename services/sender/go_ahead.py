@@ -7,7 +7,7 @@ campaign goes out. A sender whose scheduler says nothing goes on by itself after
 from mailer.clock import Clock
 from services.sender.runs import Run
 
-GRACE_SECONDS = 3.0
+GRACE_SECONDS = 1.5
 
 
 class GoAhead:
