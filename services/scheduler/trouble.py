@@ -56,7 +56,7 @@ def judge(error: grpc.aio.AioRpcError) -> Waits | Refused:
 
 
 def is_away(error: grpc.aio.AioRpcError) -> bool:
-    """Say whether the sender cannot be reached or cannot work: it may be back at any moment, and asking costs little."""
+    """Say whether the sender cannot be reached or cannot work: it may be back at any moment, and asking is cheap."""
     return error.code() in _AWAY
 
 
