@@ -12,7 +12,7 @@ import sqlite3
 from datetime import datetime
 
 from mailer.database.types import to_microseconds
-from services.backup import campaigns
+from services.backup import audience, campaigns
 from services.backup.proof import IDENTITY_TABLE, quoted
 from services.backup.rows import (
     both_have,
@@ -58,13 +58,13 @@ def carry(stage: sqlite3.Connection, now: datetime) -> int:
     """Bring over from `live` what must not be forgotten; returns how many rows. Inside a transaction."""
     _doubt_the_forgotten(stage)
     campaigns.hold_what_may_not_go_on(stage, now)
-    arriving = _campaigns_to_come(stage)
+    to_fill = audience.campaigns_to_fill(stage)
     carried = _update_deliveries(stage)
     carried += sum(insert_missing(stage, table, key) for table, key in (*_ONLY_ADDED, *_COPIED_WHEN_MISSING))
     carried += _take_greater_usage(stage)
     carried += _replace_workers(stage)
     carried += insert_missing_parents(stage, (table for table, _ in _COPIED_WHEN_MISSING))
-    carried += _insert_recipients(stage, arriving)
+    carried += audience.fill(stage, to_fill)
     campaigns.put_at_newest_run(stage)
     return carried
 
@@ -169,28 +169,6 @@ def _replace_workers(stage: sqlite3.Connection) -> int:
     stage.execute("DELETE FROM main.sender_workers")
     names = shared_columns(stage, "sender_workers")
     return copy_rows(stage, "sender_workers", names, "live.sender_workers l")
-
-
-def _campaigns_to_come(stage: sqlite3.Connection) -> list[str]:
-    """Return the campaigns that began after the snapshot and have fired: their runs bring them along."""
-    if not (both_have(stage, "runs") and both_have(stage, "campaigns")):
-        return []
-    query = (
-        "SELECT DISTINCT campaign_id FROM live.runs r"
-        " WHERE NOT EXISTS (SELECT 1 FROM main.campaigns c WHERE c.campaign_id = r.campaign_id)"
-    )
-    return sorted(_column(stage, query))
-
-
-def _insert_recipients(stage: sqlite3.Connection, campaign_ids: list[str]) -> int:
-    """Bring over to whom they go: a run that is resumed must not stop at half of its recipients."""
-    if not both_have(stage, "recipients"):
-        return 0
-    names = shared_columns(stage, "recipients")
-    return sum(
-        copy_rows(stage, "recipients", names, "live.recipients l WHERE l.campaign_id = ?", campaign_id)
-        for campaign_id in campaign_ids
-    )
 
 
 def _doubt_the_forgotten(stage: sqlite3.Connection) -> None:

@@ -57,16 +57,35 @@ def add_campaign(path: Path, campaign_id: str, **columns: Any) -> None:
     _insert(path, "campaigns", campaign_id=campaign_id, name=campaign_id, **columns)
 
 
-def add_firing(path: Path, campaign_id: str, slot: int, *, state: str = "finished") -> None:
+def add_firing(path: Path, campaign_id: str, slot: int, *, state: str = "finished", **columns: Any) -> None:
     """Add a run of a campaign that exists, where the scheduler has it: the latest one, and what follows it next."""
     run_id = f"{campaign_id}-{slot}"
-    _insert(path, "runs", run_id=run_id, campaign_id=campaign_id, slot_time=slot, state=state)
+    _insert(path, "runs", run_id=run_id, campaign_id=campaign_id, slot_time=slot, state=state, **columns)
     change(path, "UPDATE campaigns SET latest_run_id = ? WHERE campaign_id = ?", run_id, campaign_id)
 
 
 def add_recipient(path: Path, address: str, *, run_id: str) -> None:
     """Add somebody to whom the campaign of a run goes."""
-    _insert(path, "recipients", campaign_id=f"campaign-{run_id}", address=address, canonical=address)
+    add_to_campaign(path, f"campaign-{run_id}", address)
+
+
+def add_to_campaign(path: Path, campaign_id: str, *addresses: str) -> None:
+    """Add people to whom a campaign goes, at the next positions, as the scheduler counts them."""
+    for address in addresses:
+        change(
+            path,
+            "UPDATE campaigns SET recipient_count = recipient_count + 1, last_position = last_position + 1"
+            " WHERE campaign_id = ?",
+            campaign_id,
+        )
+        ((position,),) = rows(path, "SELECT last_position FROM campaigns WHERE campaign_id = ?", campaign_id)
+        person = {"position": position, "address": address, "canonical": address}
+        _insert(path, "recipients", campaign_id=campaign_id, **person)
+
+
+def audience(path: Path, campaign_id: str) -> list[tuple[int, str]]:
+    """Return to whom a campaign goes, and at which positions."""
+    return rows(path, "SELECT position, address FROM recipients WHERE campaign_id = ? ORDER BY 1", campaign_id)
 
 
 def add_delivery(path: Path, key: str, *, run_id: str, state: str = "pending", **columns: Any) -> None:
