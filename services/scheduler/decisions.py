@@ -94,6 +94,24 @@ def stop_by_itself(connection: Connection, run: Run, state: RunState, *, reason:
     return True
 
 
+def end_hand_over(connection: Connection, run: Run, now: datetime) -> bool:
+    """Note that the sender has everybody there is; False when somebody decided meanwhile.
+
+    Where that is not everybody the run was begun for, it is paused with all of them at the sender: nobody may be
+    left out in silence, and resuming it sends to the others.
+    """
+    if not runs.finish_hand_over(connection, run):
+        return False
+    missing = run.recipient_count - run.dispatched_count
+    if missing <= 0:
+        return True
+    reason = (
+        f"{missing} of {run.recipient_count} recipients are missing in the database: resume to send to the other"
+        f" {run.dispatched_count} only, or cancel; send to the missing ones with a campaign of their own"
+    )
+    return stop_by_itself(connection, run, RunState.PAUSED, reason=reason, now=now)
+
+
 def close(connection: Connection, run: Run, state: RunState, *, counts: bytes, now: datetime) -> bool:
     """End a run, and with it its campaign unless that is recurring; False when somebody decided meanwhile."""
     if not runs.close(connection, run, state, counts=counts, now=now):

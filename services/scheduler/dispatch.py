@@ -58,15 +58,16 @@ class Dispatcher:
         while not changed.is_set():
             found = await self._database.read(recipients.read_after, run.campaign_id, run.cursor, run.batch_count_limit)
             if not found:
-                await self._database.write_under(incarnation, runs.finish_hand_over, run)
+                await self._end(run, incarnation)
                 return
             batch = batches.cut(found, byte_limit=run.batch_byte_limit)
             answer = await self._send(run, batches.request_for(run, content, batch), changed, incarnation)
             if answer is None:
                 return
             self._count(run, answer)
-            last = len(batch) == len(found) < run.batch_count_limit
-            cursor = batch[-1].position
+            cursor, dispatched = batch[-1].position, run.dispatched_count + len(batch)
+            is_all = dispatched >= run.recipient_count
+            last = is_all and len(batch) == len(found) < run.batch_count_limit
             moved = await self._database.write_under(
                 incarnation,
                 runs.advance,
@@ -78,7 +79,13 @@ class Dispatcher:
             )
             if last or not moved:
                 return
-            run = replace(run, cursor=cursor, state_reason="")
+            run = replace(run, cursor=cursor, dispatched_count=dispatched, state_reason="")
+
+    async def _end(self, run: Run, incarnation: str) -> None:
+        missing = run.recipient_count - run.dispatched_count
+        if missing > 0:
+            log.error("recipients of a run are missing", missing=missing, recipients=run.recipient_count)
+        await self._database.write_under(incarnation, decisions.end_hand_over, run, self._clock.now())
 
     async def _send(
         self, run: Run, request: sender_pb2.SendBatchRequest, changed: asyncio.Event, incarnation: str

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import Connection
 
 from mailer.database.identity import renew_incarnation
@@ -95,6 +96,39 @@ async def test_a_hand_over_in_progress_belongs_to_the_old_life_and_stops(
     sender.gate.set()
     assert (await get(scheduler.stub, campaign_id)).latest_run.dispatched_count == 0
     assert not sender.requests
+
+
+async def half_lost(scheduler: Scheduler, sender: FakeSender, *, lost: str) -> str:
+    """Begin a campaign of 35 and lose some of them in the middle of its hand-over; returns its id."""
+    campaign_id = await draft(scheduler.stub, 35)
+    sender.gate.clear()
+    await schedule(scheduler.stub, campaign_id)
+    await eventually(lambda: "SendBatch" in sender.calls)
+    await restore(scheduler, f"DELETE FROM recipients WHERE {lost}")
+    sender.gate.set()
+    return campaign_id
+
+
+@pytest.mark.parametrize(
+    ("lost", "there"), [("position > 20", 20), ("position > 25", 25), ("position % 5 = 0 AND position > 10", 30)]
+)
+async def test_a_run_that_lacks_recipients_stops_and_says_how_many(
+    scheduler: Scheduler, sender: FakeSender, lost: str, there: int
+) -> None:
+    campaign_id = await half_lost(scheduler, sender, lost=lost)
+    campaign = await reaches(scheduler.stub, campaign_id, Campaign.STATE_PAUSED)
+    assert f"{35 - there} of 35 recipients are missing" in campaign.state_reason
+    assert campaign.latest_run.dispatched_count == len(sender.copies) == there
+
+
+async def test_a_run_that_lacks_recipients_ends_once_a_person_resumes_it(
+    scheduler: Scheduler, sender: FakeSender
+) -> None:
+    campaign_id = await half_lost(scheduler, sender, lost="position > 20")
+    await reaches(scheduler.stub, campaign_id, Campaign.STATE_PAUSED)
+    await scheduler.stub.ResumeCampaign(scheduler_pb2.ResumeCampaignRequest(campaign_id=campaign_id), timeout=20)
+    campaign = await reaches(scheduler.stub, campaign_id, Campaign.STATE_FINISHED)
+    assert campaign.latest_run.counts.sent_count == 20
 
 
 async def test_a_slot_that_has_fired_does_not_fire_again(scheduler: Scheduler, sender: FakeSender) -> None:
