@@ -6,12 +6,16 @@ is written before the database changes and names the incarnation to come: if the
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mailer.errors import AlreadyExists
+from mailer.log import get_logger
 from services.backup.durable import UNFINISHED, replace_file
+
+log = get_logger(__name__)
 
 _KEPT_ENTRIES = 200
 
@@ -60,11 +64,9 @@ class RestoreBook:
 
     def find(self, request_id: str, *, snapshot_id: str) -> Entry | None:
         """Return the entry of an earlier call. Raises AlreadyExists when it was for another snapshot."""
-        try:
-            body = json.loads(self._path(request_id).read_bytes())
-        except FileNotFoundError:
+        entry = self._read(self._path(request_id))
+        if entry is None:
             return None
-        entry = _entry(body)
         if entry.snapshot_id != snapshot_id:
             raise AlreadyExists(
                 f"request_id {request_id} was used to restore {entry.snapshot_id}: use a new one.",
@@ -83,8 +85,8 @@ class RestoreBook:
 
     def unfinished(self) -> list[Entry]:
         """Return the restores that were begun and did not say how they ended."""
-        entries = (_entry(json.loads(path.read_bytes())) for path in self._directory.glob("*.json"))
-        return [entry for entry in entries if not entry.done]
+        entries = [self._read(path) for path in sorted(self._directory.glob("*.json"))]
+        return [entry for entry in entries if entry is not None and not entry.done]
 
     def forget(self, entry: Entry) -> None:
         """Remove the entry of a restore that did not happen."""
@@ -94,6 +96,21 @@ class RestoreBook:
         """Remove what a killed process did not finish writing. Only under the lock of the store."""
         for path in self._directory.glob(f".*{UNFINISHED}"):
             path.unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> Entry | None:
+        """Return the entry; None where there is none, or none that can be read: no restore may fail by an old one."""
+        try:
+            return _entry(json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            aside = path.with_suffix(".damaged")
+            log.warning(
+                "what a restore has answered cannot be read and is set aside", file=str(aside), error=str(error)
+            )
+            with suppress(FileNotFoundError):  # another call was faster
+                path.replace(aside)
+            return None
 
     def _path(self, request_id: str) -> Path:
         return self._directory / f"{hashlib.sha256(request_id.encode()).hexdigest()}.json"

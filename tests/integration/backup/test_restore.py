@@ -351,6 +351,19 @@ class TestCutShort:
         assert (entry.done, entry.restored) == (True, happened)
         assert book.find("begun", snapshot_id=snapshot.snapshot_id) is None
 
+    @pytest.mark.parametrize("damage", [b"", b"{", b"\xff", b"null", b"[]", b"{}", b'{"restored": {"tables": [1]}}'])
+    def test_an_entry_that_cannot_be_read_is_set_aside_and_stops_no_restore(  # noqa: PLR0917
+        self, live: Path, vault: Vault, take: Take, restorer: Restorer, job: Job, damage: bytes
+    ) -> None:
+        snapshot = take()
+        before = restorer.restore(snapshot.snapshot_id, job, request_id="r")
+        (entry,) = (vault.directory / "restores").glob("*.json")
+        entry.write_bytes(damage)
+        restorer.sweep()
+        again = restorer.restore(snapshot.snapshot_id, job, request_id="r")
+        assert before.incarnation != again.incarnation == incarnation(live)
+        assert entry.with_suffix(".damaged").read_bytes() == damage
+
     def test_one_whose_end_could_not_be_written_down_has_happened(
         self, live: Path, take: Take, restorer: Restorer, job: Job, monkeypatch: pytest.MonkeyPatch
     ) -> None:
