@@ -12,7 +12,7 @@ import sqlite3
 from datetime import datetime
 
 from mailer.database.types import to_microseconds
-from services.backup import audience, campaigns
+from services.backup import audience, campaigns, overtaken
 from services.backup.proof import IDENTITY_TABLE, quoted
 from services.backup.rows import (
     both_have,
@@ -65,6 +65,7 @@ def carry(stage: sqlite3.Connection, now: datetime) -> int:
     carried += _replace_workers(stage)
     carried += insert_missing_parents(stage, (table for table, _ in _COPIED_WHEN_MISSING))
     carried += audience.fill(stage, to_fill)
+    carried += overtaken.end_overtaken(stage)
     campaigns.put_at_newest_run(stage)
     return carried
 

@@ -52,11 +52,12 @@ def cancel(connection: Connection, campaign_id: str, now: datetime) -> Campaign:
     campaign = campaigns.allowed(connection, campaign_id, Action.CANCEL)
     if campaign.state is CampaignState.CANCELLED:
         return campaign
-    run = runs.find(connection, campaign.latest_run_id)
-    if run is not None and run.state is RunState.MISSED:
-        runs.close(connection, run, RunState.CANCELLED, counts=run.counts, now=now)
-    elif run is not None and run.end_time is None:
-        runs.decide(connection, run, RunState.CANCELLED, wanted=runs.CANCELLED)
+    # Of a restored campaign older runs than the latest may be held, too.
+    for run in runs.unfinished(connection, campaign_id):
+        if run.state is RunState.MISSED:
+            runs.close(connection, run, RunState.CANCELLED, counts=run.counts, now=now)
+        else:
+            runs.decide(connection, run, RunState.CANCELLED, wanted=runs.CANCELLED)
     campaigns.store(
         connection,
         replace(campaign, state=CampaignState.CANCELLED, state_reason="", next_due_time=None, update_time=now),
@@ -123,8 +124,7 @@ def close(connection: Connection, run: Run, state: RunState, *, counts: bytes, n
 def begin_removal(connection: Connection, campaign_id: str, now: datetime) -> None:
     """Make sure that a campaign about to be removed sends nothing any more. Raises NotFound, FailedPrecondition."""
     campaign = campaigns.allowed(connection, campaign_id, Action.DELETE)
-    run = runs.find(connection, campaign.latest_run_id)
-    if run is not None and run.end_time is None:
+    if any(run.needs_work for run in runs.unfinished(connection, campaign_id)):
         raise FailedPrecondition(
             f'The campaign "{campaign.name}" is cancelled, but the sender has not confirmed it: try again soon.',
             reason="CANCEL_UNDER_WAY",

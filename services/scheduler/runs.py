@@ -90,6 +90,11 @@ def at_work(connection: Connection) -> dict[str, int]:
     return {row.run_id: row.revision for row in connection.execute(query)}
 
 
+def unfinished(connection: Connection, campaign_id: str) -> list[Run]:
+    """Return the runs of a campaign that are not over: after a restore an older one may be among them."""
+    return [_run(row) for row in connection.execute(_QUERY.where(runs.c.campaign_id == campaign_id, IS_OPEN))]
+
+
 def content_of(connection: Connection, run_id: str) -> bytes:
     """Return what a run sends: serialized MessageContent."""
     return bytes(connection.execute(select(runs.c.content).where(runs.c.run_id == run_id)).scalar_one())

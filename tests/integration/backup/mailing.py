@@ -64,6 +64,11 @@ def add_firing(path: Path, campaign_id: str, slot: int, *, state: str = "finishe
     change(path, "UPDATE campaigns SET latest_run_id = ? WHERE campaign_id = ?", run_id, campaign_id)
 
 
+def add_sender_run(path: Path, run_id: str, *, state: str = "active") -> None:
+    """Add a run as the sender keeps it."""
+    _insert(path, "sender_runs", run_id=run_id, state=state)
+
+
 def add_recipient(path: Path, address: str, *, run_id: str) -> None:
     """Add somebody to whom the campaign of a run goes."""
     add_to_campaign(path, f"campaign-{run_id}", address)

@@ -8,7 +8,15 @@ import pytest
 from services.backup.job import Job
 from services.backup.restore import Restorer
 from services.backup.snapshot import Snapshot
-from tests.integration.backup.mailing import add_campaign, add_firing, change, rows
+from tests.integration.backup.mailing import (
+    add_campaign,
+    add_delivery,
+    add_firing,
+    add_sender_run,
+    change,
+    rows,
+    states,
+)
 
 Take = Callable[[], Snapshot]
 
@@ -104,6 +112,43 @@ def test_a_recurring_campaign_that_fired_and_was_cancelled_since_is_held_at_its_
     restored = restorer.restore(snapshot.snapshot_id, job, request_id="r")
     assert standing(live, "news") == ("held", EARLIER, f"news-{PAST}")
     assert restored.held_campaign_ids == ("news",)
+
+
+@pytest.mark.parametrize("before", ["dispatching", "paused", "held", "missed"])
+@pytest.mark.parametrize("given_up", ["expired", "cancelled"])
+def test_an_older_run_that_has_ended_since_is_over_with_what_was_given_up_in_it(  # noqa: PLR0917
+    live: Path, take: Take, restorer: Restorer, job: Job, before: str, given_up: str
+) -> None:
+    add_campaign(live, "news", state="running", next_due_time=PAST, **HOURLY)
+    add_firing(live, "news", EARLIER, state=before)
+    older = f"news-{EARLIER}"
+    add_sender_run(live, older, state="held")
+    add_delivery(live, "ada", run_id=older)
+    add_delivery(live, "bob", run_id=older)
+    snapshot = take()
+    change(live, "UPDATE runs SET state = 'finished', handed_over = 1, end_time = 7")
+    change(live, "UPDATE sender_runs SET state = 'active'")
+    change(live, "UPDATE deliveries SET state = ? WHERE delivery_key = 'ada'", given_up)
+    change(live, "UPDATE deliveries SET state = 'sent', token = 1 WHERE delivery_key = 'bob'")
+    add_firing(live, "news", PAST)
+    restored = restorer.restore(snapshot.snapshot_id, job, request_id="r")
+    assert rows(live, "SELECT state, handed_over, end_time FROM runs WHERE run_id = ?", older) == [("finished", 1, 7)]
+    assert states(live) == {"ada": given_up, "bob": "sent"}
+    assert restored.held_run_ids == ()
+
+
+@pytest.mark.parametrize(("ended", "newer"), [("finished", False), ("sending", True)])
+def test_a_run_that_is_the_newest_or_has_not_ended_is_held(  # noqa: PLR0917
+    live: Path, take: Take, restorer: Restorer, job: Job, ended: str, newer: bool
+) -> None:
+    add_campaign(live, "news", state="running", next_due_time=PAST, **HOURLY)
+    add_firing(live, "news", EARLIER, state="sending")
+    snapshot = take()
+    change(live, "UPDATE runs SET state = ?", ended)
+    if newer:
+        add_firing(live, "news", PAST)
+    restored = restorer.restore(snapshot.snapshot_id, job, request_id="r")
+    assert restored.held_run_ids == (f"news-{EARLIER}",)
 
 
 @pytest.mark.parametrize("changed", ["cron = '30 * * * *'", "time_zone = 'Europe/Berlin'", "next_due_time = 1000"])

@@ -1,5 +1,6 @@
 """After a restore: nothing is sent again by itself."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +10,7 @@ from sqlalchemy import Connection
 from mailer.database.identity import renew_incarnation
 from mailer.v1 import scheduler_pb2
 from mailer.wire import to_timestamp
+from services.scheduler import tables
 from tests.fakes.sender import FakeSender
 from tests.integration.scheduler.conftest import (
     Campaign,
@@ -27,12 +29,12 @@ from tests.integration.scheduler.conftest import (
 async def restore(scheduler: Scheduler, *statements: str) -> None:
     """Make the database another one by these statements, as the backup service does by its copy."""
 
-    def replace(connection: Connection) -> None:
+    def exchange(connection: Connection) -> None:
         for statement in statements:
             connection.exec_driver_sql(statement)
         renew_incarnation(connection, scheduler.clock.now())
 
-    await scheduler.database.write(replace)
+    await scheduler.database.write(exchange)
     await scheduler.database.probe()
 
 
@@ -96,6 +98,25 @@ async def test_a_hand_over_in_progress_belongs_to_the_old_life_and_stops(
     sender.gate.set()
     assert (await get(scheduler.stub, campaign_id)).latest_run.dispatched_count == 0
     assert not sender.requests
+
+
+async def test_cancelling_a_campaign_ends_an_older_run_that_is_held_too(
+    scheduler: Scheduler, sender: FakeSender
+) -> None:
+    sender.delivers = False
+    campaign_id = await draft(scheduler.stub, 3)
+    await schedule(scheduler.stub, campaign_id)
+    await eventually(lambda: sum(sender.copies.values()) == 3)
+    others = ", ".join(one.name for one in tables.runs.columns if one.name not in {"run_id", "slot_time", "state"})
+    await restore(
+        scheduler,
+        f"INSERT INTO runs (run_id, slot_time, state, {others})"
+        f" SELECT 'older', slot_time - 1, 'held', {others} FROM runs",
+    )
+    (newer,) = sender.runs
+    sender.runs["older"] = replace(sender.runs[newer], state="held")
+    await scheduler.stub.CancelCampaign(scheduler_pb2.CancelCampaignRequest(campaign_id=campaign_id), timeout=20)
+    await eventually(lambda: {one.state for one in sender.runs.values()} == {"cancelled"})
 
 
 async def half_lost(scheduler: Scheduler, sender: FakeSender, *, lost: str) -> str:
