@@ -1,6 +1,5 @@
 """The wall clock is set two hours forward and back: nobody gets two copies, and nothing waits for ever."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,6 @@ from tests.fakes.smtp_server import Drop, SmtpServer, greylist
 
 PEOPLE = sorted(f"p{number:02}@d{number % 7}.example" for number in range(40))
 HOURS = 3600
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[SmtpServer]:
-    async with SmtpServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def sender(tmp_path: Path, clock: FakeClock, server: SmtpServer) -> AsyncIterator[SenderService]:
-    async with sender_service(tmp_path, clock) as running:
-        await running.add_account(server.port)
-        yield running
 
 
 async def finish(sender: SenderService, *, hours: float) -> None:

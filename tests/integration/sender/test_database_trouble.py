@@ -20,12 +20,6 @@ CONNECTIONS = 4
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[SmtpServer]:
-    async with SmtpServer() as running:
-        yield running
-
-
-@pytest.fixture
 async def sender(tmp_path: Path, clock: FakeClock, server: SmtpServer) -> AsyncIterator[SenderService]:
     async with sender_service(tmp_path, clock, database_busy_timeout="50ms") as running:
         await running.add_account(server.port, max_connection_count=CONNECTIONS)

@@ -1,31 +1,15 @@
 """What becomes of messages: real SMTP servers that misbehave on cue, and the book afterwards."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from mailer.v1 import sender_pb2
 from tests.fakes.clock import FakeClock
-from tests.fakes.sender_service import CONTENT, SenderService, sender_service
+from tests.fakes.sender_service import CONTENT, SenderService
 from tests.fakes.smtp_server import Accept, Drop, SmtpServer, refuse
 
 ADA, BOB, EVE = "ada@one.example", "bob@two.example", "eve@three.example"
 AT_MOST_ONCE = sender_pb2.DeliveryOptions(policy=sender_pb2.DELIVERY_POLICY_AT_MOST_ONCE)
 AT_LEAST_ONCE = sender_pb2.DeliveryOptions(policy=sender_pb2.DELIVERY_POLICY_AT_LEAST_ONCE)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[SmtpServer]:
-    async with SmtpServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def sender(tmp_path: Path, clock: FakeClock, server: SmtpServer) -> AsyncIterator[SenderService]:
-    async with sender_service(tmp_path, clock) as running:
-        await running.add_account(server.port)
-        yield running
 
 
 async def test_each_recipient_gets_its_own_outcome(sender: SenderService, server: SmtpServer) -> None:

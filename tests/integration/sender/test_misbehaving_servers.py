@@ -1,10 +1,8 @@
 """Servers that misbehave for a while: nothing is lost, nothing is doubled, and nobody is hammered."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from mailer.v1 import sender_pb2
 from services.sender.account import TlsMode
@@ -20,19 +18,6 @@ AT_MOST_ONCE = sender_pb2.DeliveryOptions(policy=sender_pb2.DELIVERY_POLICY_AT_M
 
 def people(count: int) -> list[str]:
     return [f"p{number}@d{number % 7}.example" for number in range(count)]
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[SmtpServer]:
-    async with SmtpServer() as running:
-        yield running
-
-
-@pytest.fixture
-async def sender(tmp_path: Path, clock: FakeClock, server: SmtpServer) -> AsyncIterator[SenderService]:
-    async with sender_service(tmp_path, clock) as running:
-        await running.add_account(server.port)
-        yield running
 
 
 async def until_open(sender: SenderService) -> None:

@@ -18,12 +18,6 @@ PEOPLE = [f"p{number}@d{number % 3}.example" for number in range(30)]
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[SmtpServer]:
-    async with SmtpServer() as running:
-        yield running
-
-
-@pytest.fixture
 async def sender(tmp_path: Path, server: SmtpServer) -> AsyncIterator[SenderService]:
     async with sender_service(tmp_path) as running:
         await running.add_account(server.port)

@@ -2,11 +2,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
-
-import pytest
 
 from mailer.v1 import sender_pb2
 from tests.fakes.sender_service import sender_service
@@ -15,12 +12,6 @@ from tests.fakes.smtp_server import SmtpServer, Until
 # More than one sender claims of a run at once.
 PEOPLE = sorted(f"p{number:04}@d{number % 7}.example" for number in range(600))
 AT_MOST_ONCE = sender_pb2.DeliveryOptions(policy=sender_pb2.DELIVERY_POLICY_AT_MOST_ONCE)
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[SmtpServer]:
-    async with SmtpServer() as running:
-        yield running
 
 
 def recipients(server: SmtpServer) -> list[str]:
