@@ -5,7 +5,6 @@ that runs the same `main`; a cold start is `python -m services.sender` to the le
 standard input; the answer to each is the process id.
 """
 
-import ctypes
 import gc
 import json
 import os
@@ -14,12 +13,12 @@ import sys
 
 from chaos.mutants import MUTANTS
 from chaos.order import Order
+from chaos.parent import die_with_parent
 from services.scheduler.__main__ import main as scheduler
 from services.sender.__main__ import main as sender
 from services.sender.failpoints import Window, arm
 
 SERVICES = {"sender": sender, "scheduler": scheduler}
-PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
@@ -38,7 +37,7 @@ def main() -> None:
 
 def _run(order: Order) -> int:
     """Become the service."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setsid()

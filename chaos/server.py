@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
+from chaos.parent import die_with_parent
 from chaos.record import Kind, Recorder
 
 REFUSED_RECIPIENTS = 0.01
@@ -172,6 +173,7 @@ class Session:
 
 async def main() -> None:
     """Serve until a signal ends the process: every line is in the file already."""
+    die_with_parent()
     port, path, seed = sys.argv[1:]
     server = Server(Recorder(Path(path)), Random(seed))
     listening = await asyncio.start_server(server.serve, "127.0.0.1", int(port), limit=1 << 20, backlog=256)
