@@ -96,8 +96,10 @@ class Upkeep:
 
     def _retire(self) -> None:
         """Give up identities of earlier lives once none of their messages is on its way any more."""
-        waiting = [(lock, tasks) for lock, tasks in self._retired if not all(task.done() for task in tasks)]
-        for lock, _ in self._retired:
-            if all(lock is not kept for kept, _ in waiting):
+        waiting = []
+        for lock, tasks in self._retired:
+            if all(task.done() for task in tasks):
                 lock.release()
+            else:
+                waiting.append((lock, tasks))
         self._retired = waiting
