@@ -91,5 +91,6 @@ def recount(connection: Connection) -> None:
 
 
 def upsert(connection: Connection, table: Any) -> Any:
-    """Return an INSERT that knows ON CONFLICT, in the dialect of the connection."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    """Return an INSERT that knows ON CONFLICT, in the connection's dialect, and counts the rows of a whole list."""
+    insert = postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    return insert.execution_options(preserve_rowcount=True)
