@@ -17,6 +17,7 @@ from services.sender.account_rpcs import AccountRpcs
 from services.sender.bulletin import Bulletin
 from services.sender.config import SenderSettings
 from services.sender.connections import Connections
+from services.sender.courier import Courier
 from services.sender.credentials import Passwords
 from services.sender.decisions import Decisions
 from services.sender.delivery import Delivery
@@ -34,6 +35,7 @@ from services.sender.programs import Programs
 from services.sender.roster import Roster
 from services.sender.run_rpcs import RunRpcs
 from services.sender.servicer import SenderServicer
+from services.sender.settlement import Settlement
 from services.sender.smtp import Connector
 from services.sender.states import Policy
 from services.sender.suppressions import SuppressionRpcs
@@ -84,24 +86,38 @@ async def build(process: ServiceProcess[SenderSettings]) -> AsyncIterator[None]:
     decisions = Decisions(database, clock, bulletin, ledger)
     metrics = DeliveryMetrics(
         process.registry,
-        in_flight=lambda: delivery.in_flight_count,
+        in_flight=lambda: len(courier.under_way),
         claimed=lambda: len(queues),
         unwritten=lambda: ledger.waiting_count,
     )
-    delivery = Delivery(
+    settlement = Settlement(
         clock=clock,
         random=random,
         roster=roster,
-        queues=queues,
         feeder=feeder,
         ledger=ledger,
-        connections=connections,
-        dial=dial,
         worker_id=lambda: worker.worker_id,
         on_guard=decisions.take_back_refused,
         on_refused_content=decisions.pause_refused,
         on_told=decisions.tell,
         on_attempt=metrics.attempt_ended,
+    )
+    courier = Courier(
+        clock=clock,
+        roster=roster,
+        feeder=feeder,
+        ledger=ledger,
+        connections=connections,
+        dial=dial,
+        settlement=settlement,
+    )
+    delivery = Delivery(
+        roster=roster,
+        feeder=feeder,
+        ledger=ledger,
+        connections=connections,
+        courier=courier,
+        settlement=settlement,
     )
 
     def decided(run_id: str) -> None:
@@ -132,7 +148,7 @@ async def build(process: ServiceProcess[SenderSettings]) -> AsyncIterator[None]:
 
     await worker.start()
     await roster.start()
-    upkeep = Upkeep(database, clock, worker, connections, feeder=feeder, under_way=delivery.under_way)
+    upkeep = Upkeep(database, clock, worker, connections, feeder=feeder, under_way=lambda: courier.under_way)
     await upkeep.turn()
     writing = asyncio.create_task(ledger.run(), name="ledger")
     working = [

@@ -8,10 +8,19 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, func, or_, select
 
+from mailer.database.rows import TEXT, RowStatement
 from services.sender.caps import DAY_MINUTES, HOUR_MINUTES, minute_of
 from services.sender.tables import account_usage, accounts, workers
 
 WORKER_SILENT_AFTER = timedelta(seconds=60)
+
+_CAPPED = RowStatement(
+    """
+    SELECT 1 FROM :rows AS r JOIN sender_accounts AS a ON a.account_id = r.account_id
+    WHERE a.per_hour_count > 0 OR a.per_day_count > 0
+    """,
+    {"account_id": TEXT},
+)
 
 
 def read_counts(
@@ -32,6 +41,8 @@ def read_counts(
 
 def rooms_within_caps(connection: Connection, account_ids: Collection[str], *, now: datetime) -> dict[str, int]:
     """Return how many messages the caps of an hour and a day leave; accounts without such caps are missing."""
+    if not _CAPPED(connection, [(account_id,) for account_id in account_ids]):
+        return {}
     caps = connection.execute(
         select(accounts.c.account_id, accounts.c.per_hour_count, accounts.c.per_day_count).where(
             accounts.c.account_id.in_(sorted(account_ids)),

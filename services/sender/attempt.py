@@ -5,7 +5,7 @@ Only when it is there is the dot written; what the server answers to that is the
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mailer.message.mime import RenderedMessage
@@ -28,34 +28,41 @@ class Attempted:
     refused_copies: tuple[str, ...] = ()
 
 
-async def attempt(
-    conversation: Conversation,
-    message: RenderedMessage,
-    *,
-    is_plain: bool,
-    intend: Callable[[], Awaitable[bool]],
-    may_finish: Callable[[], bool],
-) -> Attempted:
-    """Offer the message to the server. The connection is closed whenever anything is not as expected.
-
-    `intend` puts the intent on disk and says whether it is there; `may_finish` is asked right before the dot.
-    Cancelled, it raises `BrokenOff`, which says how far the message had come.
-    """
-    envelope = Envelope(
+def envelope_of(message: RenderedMessage, *, is_plain: bool) -> Envelope:
+    """Return the envelope of a message; `is_plain` leaves out what it can do without."""
+    return Envelope(
         sender=message.envelope_from,
         recipients=message.envelope_to,
         size_bytes=len(message.data),
         is_plain=is_plain,
         needs_smtputf8=message.needs_smtputf8,
     )
+
+
+async def attempt(
+    conversation: Conversation,
+    message: RenderedMessage,
+    envelope: Envelope,
+    *,
+    intend: Callable[[], "asyncio.Future[bool]"],
+    may_finish: Callable[[], bool],
+    follow: Callable[[], Envelope | None],
+) -> Attempted:
+    """Offer the message to the server. The connection is closed whenever anything is not as expected.
+
+    `intend` puts the intent on disk and says whether it is there; `may_finish` is asked right before the dot. `follow`,
+    asked while the intent is on its way, names the envelope that goes right behind the dot.
+    Cancelled, it raises `BrokenOff`, which says how far the message had come.
+    """
     obstacle = conversation.extensions.obstacle_to(envelope)
     if obstacle is not None:  # known from EHLO: nobody is asked, and no intent is needed
         return Attempted(Incident(Stage.MAIL, event=obstacle))
-    intent = asyncio.ensure_future(intend())
+    intent = intend()
     try:
         begun = await conversation.begin(envelope, message.data, is_stuffed=True)
         reached(Window.AFTER_BODY)
-        was_intended = await asyncio.shield(intent)
+        next_envelope = follow() if isinstance(begun, ReadyForDot) else None
+        was_intended = await intent
         if not isinstance(begun, ReadyForDot):
             return _attempted(begun, was_intended=was_intended)
         if not was_intended:
@@ -65,7 +72,7 @@ async def attempt(
             conversation.close()
             return Attempted(Incident(Stage.BODY, event=Event.CANCELLED), was_intended=True, was_stopped=True)
         reached(Window.BETWEEN_INTENT_AND_DOT)
-        outcome = await conversation.finish()
+        outcome = await conversation.finish(next_envelope)
         reached(Window.BETWEEN_REPLY_AND_COMMIT)
         return _attempted(outcome, was_intended=True)
     except asyncio.CancelledError as cancelled:

@@ -4,18 +4,23 @@ The order that makes the book exact: intent on disk, then the dot on the wire, t
 `dot_intent` after a crash is the one, and the only one, of which nobody can tell whether the server has it.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Boolean, Connection, and_, bindparam, literal_column, or_, select, text, update
+from sqlalchemy import Connection, select
 
+from mailer.database.rows import BOOLEAN, INTEGER, TEXT, RowStatement
+from mailer.database.types import to_microseconds
 from services.sender.account_usage import rooms_within_caps
+from services.sender.caps import minute_of
 from services.sender.counts import Changes, upsert
 from services.sender.outbox import Claimed
+from services.sender.send_log import LogEntry, append_log, log_key
 from services.sender.states import OPEN_STATES, DeliveryState, LogOutcome, RunState
-from services.sender.tables import account_usage, deliveries, runs, send_logs, suppressions
+from services.sender.tables import runs, suppressions
 
 REPLY_TEXT_LIMIT = 1000
 
@@ -75,103 +80,99 @@ class Result:
     step: str = "end"
 
 
-_now = bindparam("now", type_=deliveries.c.update_time.type)
-
-_IS_CLAIM = (
-    deliveries.c.id == bindparam("row"),
-    deliveries.c.token == bindparam("claim_token"),
-    text("deliveries.state = 'claimed'"),
-)
+_CLAIM = {"id": INTEGER, "token": INTEGER, "account": TEXT, "at": INTEGER}
 # Checked at the last moment: whoever unsubscribed while the message was on its way to a server gets no dot.
-_IS_SUPPRESSED: Any = (
-    select(literal_column("1")).select_from(suppressions).where(suppressions.c.address == deliveries.c.canonical)
+_IS_SUPPRESSED = "EXISTS (SELECT 1 FROM suppressions WHERE suppressions.address = deliveries.canonical)"
+_IS_CLAIM = "deliveries.id = r.id AND deliveries.token = r.token AND deliveries.state = 'claimed'"
+_SET_INTENT = RowStatement(
+    f"""
+    UPDATE deliveries SET state = 'dot_intent', account_id = r.account, update_time = r.at
+    FROM :rows AS r
+    WHERE {_IS_CLAIM} AND NOT {_IS_SUPPRESSED}
+    RETURNING deliveries.id
+    """,
+    _CLAIM,
 )
-_SET_INTENT = (
-    update(deliveries)
-    .where(*_IS_CLAIM, ~_IS_SUPPRESSED.exists())
-    .values(state=DeliveryState.DOT_INTENT.value, account_id=bindparam("account"), update_time=_now)
+_SET_SUPPRESSED = RowStatement(
+    f"""
+    UPDATE deliveries
+    SET state = 'suppressed', state_reason = 'on the suppression list', worker = NULL, update_time = r.at
+    FROM :rows AS r
+    WHERE {_IS_CLAIM} AND {_IS_SUPPRESSED}
+    RETURNING deliveries.id
+    """,
+    _CLAIM,
 )
-_SET_SUPPRESSED = (
-    update(deliveries)
-    .where(*_IS_CLAIM, _IS_SUPPRESSED.exists())
-    .values(
-        state=DeliveryState.SUPPRESSED.value,
-        state_reason="on the suppression list",
-        worker=None,
-        update_time=_now,
-    )
+_STATES = RowStatement(
+    "SELECT deliveries.id, deliveries.state FROM :rows AS r JOIN deliveries ON deliveries.id = r.id", {"id": INTEGER}
 )
-
-_IS_OURS = and_(deliveries.c.token == bindparam("claim_token"), text("deliveries.state IN ('claimed', 'dot_intent')"))
 # That a server has the message is true whatever was booked in between: a rescue or a restore turned the intent into
 # 'unknown' or put it back, and somebody may have claimed it since. Only another dot may not be overtaken.
-_IS_NOT_AT_A_DOT = and_(
-    deliveries.c.token >= bindparam("claim_token"),
-    text("deliveries.state IN ('pending', 'deferred', 'claimed', 'unknown')"),
-)
-
-
-def _set_result(*, is_final_word: bool) -> Any:
-    return (
-        update(deliveries)
-        .where(
-            deliveries.c.id == bindparam("row"),
-            deliveries.c.delivery_key == bindparam("key"),
-            or_(_IS_OURS, _IS_NOT_AT_A_DOT) if is_final_word else _IS_OURS,
-        )
-        .values(
-            state=bindparam("new_state"),
-            token=deliveries.c.token + (1 if is_final_word else 0),
-            worker=bindparam("keeper"),
-            account_id=bindparam("account"),
-            attempt_count=deliveries.c.attempt_count + bindparam("counted"),
-            possible_duplicate=or_(deliveries.c.possible_duplicate, bindparam("flag", type_=Boolean())),
-            rule=bindparam("rule_name"),
-            rule_count=bindparam("rule_times"),
-            rule_since=bindparam("rule_began", type_=deliveries.c.rule_since.type),
-            state_reason=bindparam("reason"),
-            reply_code=bindparam("code"),
-            enhanced_code=bindparam("enhanced"),
-            reply_text=bindparam("reply"),
-            update_time=_now,
-            next_attempt_time=bindparam("next", type_=deliveries.c.next_attempt_time.type),
-        )
+_SET_RESULT = RowStatement(
+    """
+    UPDATE deliveries SET
+        state = r.state, token = deliveries.token + r.is_sent, worker = r.worker, account_id = r.account,
+        attempt_count = deliveries.attempt_count + r.counted,
+        possible_duplicate = deliveries.possible_duplicate OR r.flagged,
+        rule = r.rule, rule_count = r.rule_count, rule_since = r.rule_since, state_reason = r.reason,
+        reply_code = r.code, enhanced_code = r.enhanced, reply_text = r.reply,
+        update_time = r.at, next_attempt_time = r.next
+    FROM :rows AS r
+    WHERE deliveries.id = r.id AND deliveries.delivery_key = r.key AND (
+        (deliveries.token = r.token AND deliveries.state IN ('claimed', 'dot_intent'))
+        OR (r.is_sent = 1 AND deliveries.token >= r.token
+            AND deliveries.state IN ('pending', 'deferred', 'claimed', 'unknown'))
     )
-
-
-_SET_RESULT = _set_result(is_final_word=False)
-_SET_SENT = _set_result(is_final_word=True)
+    RETURNING deliveries.id
+    """,
+    {
+        "id": INTEGER,
+        "token": INTEGER,
+        "key": TEXT,
+        "state": TEXT,
+        "is_sent": INTEGER,
+        "worker": TEXT,
+        "account": TEXT,
+        "counted": INTEGER,
+        "flagged": BOOLEAN,
+        "rule": TEXT,
+        "rule_count": INTEGER,
+        "rule_since": INTEGER,
+        "reason": TEXT,
+        "code": INTEGER,
+        "enhanced": TEXT,
+        "reply": TEXT,
+        "at": INTEGER,
+        "next": INTEGER,
+    },
+)
+_COUNT_USAGE = RowStatement(
+    """
+    INSERT INTO account_usage (account_id, minute, message_count)
+    SELECT r.account_id, r.minute, r.message_count FROM :rows AS r WHERE true
+    ON CONFLICT (account_id, minute) DO UPDATE SET message_count = account_usage.message_count + excluded.message_count
+    """,
+    {"account_id": TEXT, "minute": INTEGER, "message_count": INTEGER},
+)
 
 
 def write_intents(connection: Connection, intents: Sequence[Intent], changes: Changes) -> frozenset[int]:
     """Turn claims into intents. Return the ids of the rows that may be sent; the others have no claim or no room."""
     intents = _within_caps(connection, intents)
-    granted = _update_each(
-        connection,
-        _SET_INTENT,
-        [
-            {
-                "row": one.claimed.id,
-                "claim_token": one.claimed.token,
-                "account": one.account_id,
-                "now": one.now,
-            }
-            for one in intents
-        ],
-    )
-    usage: dict[tuple[str, int], int] = {}
-    for one, is_granted in zip(intents, granted, strict=True):
-        if is_granted:
+    rows = [(one.claimed.id, one.claimed.token, one.account_id, to_microseconds(one.now)) for one in intents]
+    granted = frozenset(row for (row,) in _SET_INTENT(connection, rows))
+    usage: Counter[tuple[str, int]] = Counter()
+    for one in intents:
+        if one.claimed.id in granted:
             changes.add(one.claimed.run_id, DeliveryState.CLAIMED, DeliveryState.DOT_INTENT)
-            key = (one.account_id, int(one.now.timestamp()) // 60)
-            usage[key] = usage.get(key, 0) + 1
-        else:
-            values = {"row": one.claimed.id, "claim_token": one.claimed.token, "now": one.now}
-            suppressed = connection.execute(_SET_SUPPRESSED, values).rowcount
-            changes.add(one.claimed.run_id, DeliveryState.CLAIMED, DeliveryState.SUPPRESSED, suppressed)
-    if usage:
-        count_usage(connection, usage)
-    return frozenset(one.claimed.id for one, is_granted in zip(intents, granted, strict=True) if is_granted)
+            usage[one.account_id, minute_of(one.now)] += 1
+    if len(granted) < len(intents):
+        suppressed = {row for (row,) in _SET_SUPPRESSED(connection, [one for one in rows if one[0] not in granted])}
+        for one in intents:
+            if one.claimed.id in suppressed:
+                changes.add(one.claimed.run_id, DeliveryState.CLAIMED, DeliveryState.SUPPRESSED)
+    count_usage(connection, usage)
+    return granted
 
 
 def _within_caps(connection: Connection, intents: Sequence[Intent]) -> list[Intent]:
@@ -193,36 +194,27 @@ def _within_caps(connection: Connection, intents: Sequence[Intent]) -> list[Inte
     return kept
 
 
-def count_usage(connection: Connection, usage: dict[tuple[str, int], int]) -> None:
+def count_usage(connection: Connection, usage: Mapping[tuple[str, int], int]) -> None:
     """Add messages per account and minute: what caps are checked against after a restart."""
-    statement = upsert(connection, account_usage)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["account_id", "minute"],
-            set_={"message_count": account_usage.c.message_count + statement.excluded.message_count},
-        ),
-        [
-            {"account_id": account_id, "minute": minute, "message_count": count}
-            for (account_id, minute), count in sorted(usage.items())
-        ],
-    )
+    _COUNT_USAGE(connection, [(account_id, minute, count) for (account_id, minute), count in sorted(usage.items())])
 
 
 def write_results(connection: Connection, results: Sequence[Result], changes: Changes) -> frozenset[int]:
     """Book what attempts came to, each with its row in the log. Return the ids of the rows that were still theirs."""
-    results = _closed_where_cancelled(connection, results)
-    before = _states(connection, [one.claimed.id for one in results])
     booked: set[int] = set()
-    for statement, is_sent in ((_SET_SENT, True), (_SET_RESULT, False)):
-        group = [one for one in results if (one.state is DeliveryState.SENT) is is_sent]
-        if not group:
-            continue
-        done = _update_each(connection, statement, [_result_values(one) for one in group])
-        for one, is_done in zip(group, done, strict=True):
-            if is_done:
-                booked.add(one.claimed.id)
-                changes.add(one.claimed.run_id, before[one.claimed.id], one.state)
-    append_log(connection, [_log_row(one, lost=one.claimed.id not in booked) for one in results])
+    for part in _one_per_delivery(_closed_where_cancelled(connection, results)):
+        booked |= _write_part(connection, part, changes)
+    return frozenset(booked)
+
+
+def _write_part(connection: Connection, results: Sequence[Result], changes: Changes) -> set[int]:
+    """Book results of as many deliveries."""
+    before = dict(_STATES(connection, [(one.claimed.id,) for one in results]))
+    booked = {row for (row,) in _SET_RESULT(connection, [_result_row(one) for one in results])}
+    for one in results:
+        if one.claimed.id in booked:
+            changes.add(one.claimed.run_id, before[one.claimed.id], one.state)
+    append_log(connection, [_log_entry(one, lost=one.claimed.id not in booked) for one in results])
     suppressed = [one for one in results if one.suppress and one.claimed.id in booked]
     if suppressed:
         connection.execute(
@@ -236,7 +228,20 @@ def write_results(connection: Connection, results: Sequence[Result], changes: Ch
                 for one in suppressed
             ],
         )
-    return frozenset(booked)
+    return booked
+
+
+def _one_per_delivery(results: Sequence[Result]) -> Iterator[Sequence[Result]]:
+    """Give the results in their order, cut where a delivery comes a second time: it was tried again at once."""
+    start, seen = 0, set[int]()
+    for position, one in enumerate(results):
+        if one.claimed.id in seen:
+            yield results[start:position]
+            start = position
+            seen.clear()
+        seen.add(one.claimed.id)
+    if start < len(results):
+        yield results[start:]
 
 
 def _closed_where_cancelled(connection: Connection, results: Sequence[Result]) -> list[Result]:
@@ -261,69 +266,43 @@ def _closed_where_cancelled(connection: Connection, results: Sequence[Result]) -
     ]
 
 
-def _states(connection: Connection, ids: list[int]) -> dict[int, str]:
-    rows = connection.execute(select(deliveries.c.id, deliveries.c.state).where(deliveries.c.id.in_(ids)))
-    return {row.id: row.state for row in rows}
+def _result_row(one: Result) -> tuple[Any, ...]:
+    return (
+        one.claimed.id,
+        one.claimed.token,
+        one.claimed.delivery_key,
+        one.state.value,
+        int(one.state is DeliveryState.SENT),
+        one.worker if one.state is DeliveryState.CLAIMED else None,
+        one.account_id,
+        int(one.counted),
+        one.possible_duplicate,
+        one.streak.rule,
+        one.streak.count,
+        one.streak.since and to_microseconds(one.streak.since),
+        one.description[:REPLY_TEXT_LIMIT],
+        one.reply_code,
+        one.enhanced_code,
+        one.reply_text[:REPLY_TEXT_LIMIT],
+        to_microseconds(one.end_time),
+        one.next_attempt_time and to_microseconds(one.next_attempt_time),
+    )
 
 
-def _result_values(one: Result) -> dict[str, Any]:
-    return {
-        "row": one.claimed.id,
-        "claim_token": one.claimed.token,
-        "key": one.claimed.delivery_key,
-        "new_state": one.state.value,
-        "keeper": one.worker if one.state is DeliveryState.CLAIMED else None,
-        "account": one.account_id,
-        "counted": int(one.counted),
-        "flag": one.possible_duplicate,
-        "rule_name": one.streak.rule,
-        "rule_times": one.streak.count,
-        "rule_began": one.streak.since,
-        "reason": one.description[:REPLY_TEXT_LIMIT],
-        "code": one.reply_code,
-        "enhanced": one.enhanced_code,
-        "reply": one.reply_text[:REPLY_TEXT_LIMIT],
-        "now": one.end_time,
-        "next": one.next_attempt_time,
-    }
-
-
-def _log_row(one: Result, *, lost: bool) -> dict[str, Any]:
+def _log_entry(one: Result, *, lost: bool) -> LogEntry:
     description = one.description[:REPLY_TEXT_LIMIT]
-    return {
-        "log_key": log_key(one.claimed.delivery_key, one.claimed.token, "late" if lost else one.step),
-        "run_id": one.claimed.run_id,
-        "account_id": one.account_id,
-        "worker": one.worker,
-        "stage": one.stage,
-        "outcome": one.outcome.value,
-        "reply_code": one.reply_code,
-        "enhanced_code": one.enhanced_code,
-        "reply_text": one.reply_text[:REPLY_TEXT_LIMIT],
-        "description": f"came after the claim was lost: {description}" if lost else description,
-        "retry_count": one.claimed.attempt_count,
-        "start_time": one.start_time,
-        "end_time": one.end_time,
-    }
-
-
-def log_key(delivery_key: str, token: int, step: str) -> str:
-    """Return the key of a log row: rows of one delivery are found, in their order, by its prefix."""
-    return f"{delivery_key}:{token:08d}:{step}"
-
-
-def append_log(connection: Connection, rows: list[dict[str, Any]]) -> None:
-    """Append rows to the log; a row that is there already stays as it is."""
-    if rows:
-        connection.execute(upsert(connection, send_logs).on_conflict_do_nothing(index_elements=["log_key"]), rows)
-
-
-def _update_each(connection: Connection, statement: Any, rows: list[dict[str, Any]]) -> list[bool]:
-    """Run a conditional UPDATE for each row and tell which ones matched: in one go, or one by one when one did not."""
-    if not rows:
-        return []
-    with connection.begin_nested() as savepoint:
-        if connection.execute(statement, rows).rowcount == len(rows):
-            return [True] * len(rows)
-        savepoint.rollback()
-    return [connection.execute(statement, row).rowcount == 1 for row in rows]
+    return LogEntry(
+        log_key=log_key(one.claimed.delivery_key, one.claimed.token, "late" if lost else one.step),
+        run_id=one.claimed.run_id,
+        account_id=one.account_id,
+        worker=one.worker,
+        stage=one.stage,
+        outcome=one.outcome.value,
+        reply_code=one.reply_code,
+        enhanced_code=one.enhanced_code,
+        reply_text=one.reply_text[:REPLY_TEXT_LIMIT],
+        description=f"came after the claim was lost: {description}" if lost else description,
+        retry_count=one.claimed.attempt_count,
+        start_time=to_microseconds(one.start_time),
+        end_time=to_microseconds(one.end_time),
+    )

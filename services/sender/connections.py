@@ -43,6 +43,10 @@ class Connections:
             self._close(lane)
         return None
 
+    def has_place_behind(self, lane: Lane) -> bool:
+        """Say whether one message more may go over a connection behind the one that is under way."""
+        return lane.message_count + 1 < self._most_messages
+
     def give_back(self, lane: Lane) -> None:
         """Keep a connection for the next message, unless it is used up or broken."""
         lane.message_count += 1

@@ -4,9 +4,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, literal_column, select, update
+from sqlalchemy import Connection, delete, func, literal_column, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from mailer.database.rows import INTEGER, TEXT, RowStatement
 from services.sender.states import OPEN_STATES
 from services.sender.tables import deliveries, run_counts, runs
 
@@ -23,7 +24,26 @@ _HAS_OPEN = (
     .correlate(runs)
     .exists()
 )
-_SET_UNFINISHED = update(runs).where(runs.c.run_id == bindparam("run")).values(unfinished=_HAS_OPEN)
+_ADD = RowStatement(
+    """
+    INSERT INTO run_counts (run_id, state, delivery_count)
+    SELECT r.run_id, r.state, r.delta FROM :rows AS r WHERE true
+    ON CONFLICT (run_id, state) DO UPDATE SET delivery_count = run_counts.delivery_count + excluded.delivery_count
+    """,
+    {"run_id": TEXT, "state": TEXT, "delta": INTEGER},
+)
+_HAS_OPEN_SQL = f"""EXISTS (
+    SELECT 1 FROM run_counts WHERE run_counts.run_id = sender_runs.run_id AND run_counts.delivery_count > 0
+    AND run_counts.state IN ({", ".join(f"'{state}'" for state in _OPEN)})
+)"""
+# Only where it changes: a row that is written costs more than one that is looked at.
+_SET_UNFINISHED = RowStatement(
+    f"""
+    UPDATE sender_runs SET unfinished = {_HAS_OPEN_SQL} FROM :rows AS r
+    WHERE sender_runs.run_id = r.run_id AND sender_runs.unfinished <> {_HAS_OPEN_SQL}
+    """,
+    {"run_id": TEXT},
+)
 
 
 @dataclass(slots=True)
@@ -49,23 +69,8 @@ class Changes:
             if before:
                 deltas[run_id, before] -= count
             deltas[run_id, after] += count
-        rows = [
-            {"run_id": run_id, "state": state, "delivery_count": delta}
-            for (run_id, state), delta in sorted(deltas.items())
-            if delta
-        ]
-        if not rows:
-            return
-        statement = upsert(connection, run_counts)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["run_id", "state"],
-                set_={"delivery_count": run_counts.c.delivery_count + statement.excluded.delivery_count},
-            ),
-            rows,
-        )
-        for run_id in sorted(self.run_ids):
-            connection.execute(_SET_UNFINISHED, {"run": run_id})
+        _ADD(connection, [(run_id, state, delta) for (run_id, state), delta in sorted(deltas.items()) if delta])
+        _SET_UNFINISHED(connection, [(run_id,) for run_id in sorted(self.run_ids)])
 
 
 def read_counts(connection: Connection, run_id: str) -> dict[str, int]:

@@ -5,8 +5,9 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from services.sender.book import append_log, log_key
+from mailer.database.types import to_microseconds
 from services.sender.counts import Changes
+from services.sender.send_log import LogEntry, append_log, log_key
 from services.sender.states import DeliveryState, LogOutcome, Policy, RunState
 from services.sender.tables import IS_IN_PROGRESS, deliveries, runs
 
@@ -49,21 +50,21 @@ def rescue(connection: Connection, *, worker: str, now: datetime, changes: Chang
             values["attempt_count"] = deliveries.c.attempt_count + 1
             values["state_reason"] = "the sender ended while the message was at its final dot"
             logs.append(
-                {
-                    "log_key": log_key(row.delivery_key, row.token, "crash"),
-                    "run_id": row.run_id,
-                    "account_id": row.account_id,
-                    "worker": worker,
-                    "stage": "DOT",
-                    "outcome": LogOutcome.UNKNOWN.value,
-                    "reply_code": 0,
-                    "enhanced_code": "",
-                    "reply_text": "",
-                    "description": values["state_reason"],
-                    "retry_count": row.attempt_count,
-                    "start_time": row.update_time,
-                    "end_time": now,
-                }
+                LogEntry(
+                    log_key=log_key(row.delivery_key, row.token, "crash"),
+                    run_id=row.run_id,
+                    account_id=row.account_id,
+                    worker=worker,
+                    stage="DOT",
+                    outcome=LogOutcome.UNKNOWN.value,
+                    reply_code=0,
+                    enhanced_code="",
+                    reply_text="",
+                    description=values["state_reason"],
+                    retry_count=row.attempt_count,
+                    start_time=to_microseconds(row.update_time),
+                    end_time=to_microseconds(now),
+                )
             )
         connection.execute(update(deliveries).where(deliveries.c.id == row.id).values(state=state.value, **values))
         changes.add(row.run_id, row.state, state)
@@ -121,21 +122,21 @@ def _resolve(connection: Connection, row_id: int, values: dict[str, Any], *, now
     append_log(
         connection,
         [
-            {
-                "log_key": log_key(row.delivery_key, row.token, "person"),
-                "run_id": row.run_id,
-                "account_id": row.account_id,
-                "worker": "",
-                "stage": "",
-                "outcome": LogOutcome.RESOLVED.value,
-                "reply_code": 0,
-                "enhanced_code": "",
-                "reply_text": "",
-                "description": values["state_reason"],
-                "retry_count": row.attempt_count,
-                "start_time": now,
-                "end_time": now,
-            }
+            LogEntry(
+                log_key=log_key(row.delivery_key, row.token, "person"),
+                run_id=row.run_id,
+                account_id=row.account_id,
+                worker="",
+                stage="",
+                outcome=LogOutcome.RESOLVED.value,
+                reply_code=0,
+                enhanced_code="",
+                reply_text="",
+                description=values["state_reason"],
+                retry_count=row.attempt_count,
+                start_time=to_microseconds(now),
+                end_time=to_microseconds(now),
+            )
         ],
     )
 

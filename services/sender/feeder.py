@@ -1,9 +1,11 @@
 """Keeps the queues in memory short but never empty: claims what may go out, gives back what cannot for a while."""
 
 import asyncio
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection
@@ -27,6 +29,8 @@ from services.sender.roster import Roster
 from services.sender.worker import Worker
 
 log = structlog.get_logger(__name__)
+
+A = TypeVar("A")
 
 # Claim little: what is claimed is out of everybody else's reach. Enough for some tenths of a second at full speed.
 MOST_CLAIMED = 1000
@@ -75,12 +79,32 @@ class Feeder:
         self._wake = asyncio.Event()
         self._next_due: datetime | None = None
         self._open_run_ids: frozenset[str] = frozenset()
+        self._share = MOST_CLAIMED_PER_RUN  # of each open run, in claimed messages
+        self._drained: frozenset[str] = frozenset()  # runs that had no more to claim at the last look
         self.filled = asyncio.Event()
-        self.low_water = MOST_CLAIMED // 2
 
     def wake(self) -> None:
         """Look for work now: something was stored, resumed or taken from the queues."""
         self._wake.set()
+
+    @property
+    def has_jobs(self) -> bool:
+        """Say whether anything is claimed and not begun."""
+        return len(self._queues) > 0
+
+    def take(self, admit: Callable[[Job], A | None]) -> tuple[Job, A] | None:
+        """Return the next job that `admit` lets in, with what it answered; see `Queues.take`."""
+        taken = self._queues.take(admit)
+        if taken is not None:
+            run_id = taken[0].run_id
+            if run_id not in self._drained and self._is_low(run_id):
+                self._wake.set()
+        return taken
+
+    def put_back(self, job: Job) -> None:
+        """Let a job wait for an account again, in front of its run."""
+        self._queues.put_back(job)
+        self.filled.set()
 
     def go_ahead(self, run_id: str) -> None:
         """Let a run go on that is older than this process: somebody who may say so spoke of it."""
@@ -130,34 +154,31 @@ class Feeder:
     async def _feed(self) -> int:
         if self._ledger.is_stuck:
             return 0
-        is_hungry = len(self._queues) < self.low_water
         now = self._clock.now()
         life = self._database.incarnation
         open_runs = await self._open_all()
+        self._share = min(max(MOST_CLAIMED // max(len(open_runs), 1), 10), MOST_CLAIMED_PER_RUN)
         wanted: dict[str, int] = {}
         stalled: list[str] = []
         for one in open_runs:
             outlook = self._roster.outlook(one.program.from_address, one.options.account_ids, now)
-            if outlook.room and not is_hungry:
-                continue
-            if outlook.room:
-                share = max(MOST_CLAIMED // max(len(open_runs), 1), 10)
-                wanted[one.run.run_id] = min(share, MOST_CLAIMED_PER_RUN) - self._queues.count_of(one.run.run_id)
-            else:
+            if not outlook.room:
                 stalled.append(one.run.run_id)
+            elif self._is_low(one.run.run_id):
+                wanted[one.run.run_id] = self._share - self._queues.count_of(one.run.run_id)
         postponed = [claim for one in open_runs for claim in self._without_smtputf8(one, now)]
         self._open_run_ids = frozenset(one.run.run_id for one in open_runs)
         ended = [run_id for run_id in self._queues.run_ids() if not self.is_open(run_id)]
         self.give_back(job.claimed for run_id in (*stalled, *ended) for job in self._queues.remove_run(run_id))
         returned, self._returned = self._returned, []
-        wanted = {run_id: count for run_id, count in wanted.items() if count > 0}
         # A wall clock that was set back must not stop what is deferred for as long.
         is_due = self._next_due is None or not now < self._next_due <= now + LOOK_AGAIN
         if not (wanted or returned or stalled or postponed or is_due):
             return 0
         try:
-            # A claim that comes back may have a result on its way to the book, which has to be there first.
-            await self._ledger.settle()
+            if returned or postponed:
+                # It may have a result on its way to the book, which has to be there first.
+                await self._ledger.settle()
             claimed, next_due, run_ids = await self._database.write_under(
                 life, _turn, wanted, stalled, returned, postponed, is_due=is_due, worker=self._worker.worker_id, now=now
             )
@@ -170,6 +191,8 @@ class Feeder:
             # Other processes defer, too: never look further ahead than a moment.
             self._next_due = min(next_due or now + LOOK_AGAIN, now + LOOK_AGAIN)
         self._bulletin.publish(run_ids)
+        came = Counter(one.run_id for one in claimed)
+        self._drained = frozenset(run_id for run_id, count in wanted.items() if came[run_id] < count)
         by_run = {one.run.run_id: one for one in open_runs}
         try:
             self._queues.add([await self._job(one, by_run[one.run_id], life) for one in claimed])
@@ -177,6 +200,9 @@ class Feeder:
             self.give_back(claimed)
             raise
         return len(claimed)
+
+    def _is_low(self, run_id: str) -> bool:
+        return self._queues.count_of(run_id) <= self._share // 2
 
     def _without_smtputf8(self, one: OpenRun, now: datetime) -> list[Postponed]:
         """Take out what no account can send for a while, so that it does not keep others from being claimed."""

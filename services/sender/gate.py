@@ -59,10 +59,19 @@ class Gate:
         """Return how many connections it may have now."""
         return self.circuit.connection_limit(self.account.max_connection_count, now) if self.proven else 1
 
-    def begin(self) -> None:
-        """Note that an attempt begins."""
+    def may_go_on(self, now: datetime, *, has_room: bool = False) -> bool:
+        """Say whether a connection that it has takes one message more; `has_room` says its caps were asked already."""
+        account = self.account
+        if account.disabled or account.held or not (self.proven and self.circuit.is_closed):
+            return False
+        if account.rest_until is not None and account.rests_until(now) is not None:
+            return False
+        return has_room or not account.caps or self.usage.has_room(now)
+
+    def begin(self, generation: int) -> None:
+        """Note that an attempt begins that was admitted under that generation of the circuit."""
         self.in_flight += 1
-        self._in_flight_under[self.circuit.generation] += 1
+        self._in_flight_under[generation] += 1
 
     def end(self, generation: int) -> None:
         """Note that an attempt has ended that began under that generation of the circuit."""

@@ -55,12 +55,15 @@ class Ledger:
         """Say whether the database refused the last group: nothing new may be claimed or begun then."""
         return self._pause > 0
 
-    async def intend(self, intent: Intent) -> bool:
-        """Return True once the intent is on disk; False when the claim is lost or the disk did not take it."""
+    def intend(self, intent: Intent) -> asyncio.Future[bool]:
+        """Return what is True once the intent is on disk, False when the claim is lost or the disk did not take it.
+
+        Cancelled before it is on its way to the disk, it is taken back.
+        """
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._intents.append((intent, answer))
         self._wake.set()
-        return await answer
+        return answer
 
     def record(self, result: Result) -> None:
         """Book a result. It is kept in memory until it is on disk."""

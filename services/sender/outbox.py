@@ -167,7 +167,7 @@ def claim(
     What must not go out any more is settled on the way: suppressed addresses and expired messages never reach a server.
     """
     rows = connection.execute(_CLAIM, {"run": run_id, "most": most, "new_worker": worker, "now": now}).all()
-    claimed = sorted((Claimed(**row._mapping) for row in rows), key=lambda one: one.id)
+    claimed = sorted((Claimed(*row) for row in rows), key=lambda one: one.id)
     suppressed = _suppressed_among(connection, [one.canonical for one in claimed])
     ready = []
     for one in claimed:

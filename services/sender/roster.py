@@ -37,7 +37,7 @@ FORGET_INTERVAL = 3600.0
 FLUSH_SECONDS = 2.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Admission:
     """Leave to send one message through an account; every admission is settled once."""
 
@@ -45,6 +45,7 @@ class Admission:
     generation: int
     is_probe: bool
     admitted_at: datetime
+    has_connection: bool = True  # False while it waits behind another message for the connection of that one
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +159,43 @@ class Roster:
         is_probe = not best.circuit.is_closed
         if is_probe:
             best.circuit.begin_probe(now)
-        best.begin()
+        best.begin(best.circuit.generation)
         return Admission(best.account, best.circuit.generation, is_probe, now)
+
+    def admit_behind(self, ahead: Admission, *, from_address: str, allowed: frozenset[str]) -> Admission | None:
+        """Return leave to send one message over the connection of another, when that one has ended.
+
+        None when the account may not take it, or another account is due first. Before it is used it moves up.
+        """
+        now = self._clock.now()
+        gate = self._gates.get(ahead.account.account_id)
+        if gate is None or gate.circuit.generation != ahead.generation or not gate.may_go_on(now):
+            return None
+        if gate.account.connection_settings != ahead.account.connection_settings:
+            return None
+        candidates = self._gates.candidates(from_address, allowed)
+        if gate not in candidates:
+            return None
+        tag = max(gate.finish_tag, self._served)
+        if any(other.finish_tag < tag and other.may_take(now) for other in candidates):
+            return None
+        self._served = tag
+        gate.finish_tag = tag + 1 / gate.account.weight
+        gate.usage.take(now)
+        return Admission(gate.account, gate.circuit.generation, is_probe=False, admitted_at=now, has_connection=False)
+
+    def move_up(self, admission: Admission, from_address: str) -> bool:
+        """Give an admission the connection of the one ahead, which was settled; say whether it may still be used."""
+        gate = self._gates.get(admission.account.account_id)
+        if gate is None or admission.has_connection:
+            return gate is not None
+        admission.has_connection = True
+        gate.begin(admission.generation)
+        return (
+            gate.circuit.generation == admission.generation
+            and gate.may_go_on(self._clock.now(), has_room=True)
+            and gate in self._gates.candidates(from_address, frozenset())
+        )
 
     async def confirm(self, admission: Admission) -> bool:
         """Claim the one probe between all processes; True at once for what is no probe.
@@ -235,7 +271,8 @@ class Roster:
             self.wake()
             return None
         now = self._clock.now()
-        gate.end(admission.generation)
+        if admission.has_connection:
+            gate.end(admission.generation)
         if counted:
             gate.usage.finish(now, admitted_at=admission.admitted_at)
         else:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Collection
 from datetime import timedelta
+from typing import Protocol
 
 import structlog
 
@@ -24,6 +25,14 @@ FORGET_INTERVAL = 60.0
 REQUESTS_KEPT = timedelta(days=7)
 
 
+class UnderWay(Protocol):
+    """A message that is on its way."""
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether it has a place in the book or the queue again."""
+
+
 class Upkeep:
     """Runs beside the delivery loop."""
 
@@ -35,7 +44,7 @@ class Upkeep:
         connections: Connections,
         *,
         feeder: Feeder,
-        under_way: Callable[[], Collection[asyncio.Task[None]]],
+        under_way: Callable[[], Collection[UnderWay]],
     ) -> None:
         """Take what is kept up; `under_way` tells which attempts are, `feeder` hears that there is new work."""
         self._database = database
@@ -44,7 +53,7 @@ class Upkeep:
         self._connections = connections
         self._feeder = feeder
         self._under_way = under_way
-        self._retired: list[tuple[LockFile, Collection[asyncio.Task[None]]]] = []
+        self._retired: list[tuple[LockFile, Collection[UnderWay]]] = []
         self._was_replaced = asyncio.Event()
         self._next_beat = 0.0
         self._next_forget = 0.0
@@ -97,9 +106,9 @@ class Upkeep:
     def _retire(self) -> None:
         """Give up identities of earlier lives once none of their messages is on its way any more."""
         waiting = []
-        for lock, tasks in self._retired:
-            if all(task.done() for task in tasks):
+        for lock, messages in self._retired:
+            if all(message.is_over for message in messages):
                 lock.release()
             else:
-                waiting.append((lock, tasks))
+                waiting.append((lock, messages))
         self._retired = waiting

@@ -1,0 +1,227 @@
+"""Takes messages to their servers, one behind the other over the same connection.
+
+While the intent of a message is on its way to the disk, the next one is chosen and rendered; its envelope then travels
+right behind the dot. So a message costs one round trip, and a connection is not idle between two.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from mailer.clock import Clock
+from mailer.message.address import Address
+from mailer.message.mime import RenderedMessage
+from mailer.message.problems import RenderProblem
+from mailer.recipients import read_variables
+from services.sender.attempt import Attempted, BrokenOff, attempt, envelope_of
+from services.sender.book import Intent
+from services.sender.connections import Connections, Lane
+from services.sender.credentials import PasswordUnavailable
+from services.sender.dialing import Dial
+from services.sender.failpoints import Window, reached
+from services.sender.feeder import Feeder
+from services.sender.jobs import Job
+from services.sender.ledger import Ledger
+from services.sender.roster import Admission, Roster
+from services.sender.settlement import Settlement
+from services.sender.smtp import ConnectFailed, Envelope
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Leg:
+    """One message on its way, with leave to send it, its connection, and the message that goes next over that."""
+
+    job: Job
+    admission: Admission
+    message: RenderedMessage
+    envelope: Envelope
+    lane: Lane | None = None
+    following: "Leg | None" = None
+    is_over: bool = False
+
+
+class Courier:
+    """Sends admitted messages. Whatever happens, every admission is settled once, and every job has a place."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        roster: Roster,
+        feeder: Feeder,
+        ledger: Ledger,
+        connections: Connections,
+        dial: Dial,
+        settlement: Settlement,
+    ) -> None:
+        """Take the parts; `dial` opens a connection to an account (raises ConnectFailed or PasswordUnavailable)."""
+        self._clock = clock
+        self._roster = roster
+        self._feeder = feeder
+        self._ledger = ledger
+        self._connections = connections
+        self._dial = dial
+        self._settlement = settlement
+        self._is_stopping = False
+        self._under_way: set[Leg] = set()
+
+    @property
+    def under_way(self) -> frozenset[Leg]:
+        """Return the messages that are on their way."""
+        return frozenset(self._under_way)
+
+    def stop(self) -> None:
+        """Begin no further message; those under way go on."""
+        self._is_stopping = True
+
+    async def serve(self, job: Job, admission: Admission) -> None:
+        """Send a message, and then whatever may follow it over the same connection."""
+        leg = await self._first(job, admission)
+        while leg is not None:
+            leg = await self._travel(leg)
+
+    async def _first(self, job: Job, admission: Admission) -> Leg | None:
+        try:
+            if await self._roster.confirm(admission):
+                return self._load(job, admission)
+            self._settlement.again(job)
+        except Exception:
+            log.exception("a message was not begun by a bug", delivery=job.claimed.delivery_key, run=job.run_id)
+            self._settlement.ended_by_bug(job, admission)
+        return None
+
+    def _load(self, job: Job, admission: Admission) -> Leg | None:
+        """Render the message; None when that cannot be done, which is booked then."""
+        try:
+            return self._rendered(job, admission)
+        except RenderProblem as problem:
+            self._settlement.not_rendered(job, admission, problem)
+        except Exception:
+            log.exception("a message was not rendered by a bug", delivery=job.claimed.delivery_key, run=job.run_id)
+            self._settlement.ended_by_bug(job, admission)
+        return None
+
+    def _rendered(self, job: Job, admission: Admission) -> Leg:
+        claimed = job.claimed
+        recipient = Address(claimed.address, claimed.display_name)
+        message = job.program.message.render(
+            recipient,
+            read_variables(claimed.variables, recipient),
+            message_id=job.program.message_id(claimed.delivery_key),
+            date=claimed.create_time,
+        )
+        job.is_at_dot = False
+        return Leg(job, admission, message, envelope_of(message, is_plain=job.is_plain))
+
+    async def _travel(self, leg: Leg) -> Leg | None:
+        """Make one attempt and book it; return what goes next over its connection."""
+        self._under_way.add(leg)
+        try:
+            await self._attempt(leg)
+        except asyncio.CancelledError:
+            self._drop_following(leg)
+            raise
+        except Exception:
+            log.exception("an attempt ended by a bug", delivery=leg.job.claimed.delivery_key, run=leg.job.run_id)
+            self._settlement.ended_by_bug(leg.job, leg.admission)
+            if leg.lane is not None:
+                leg.lane.conversation.close()
+        finally:
+            leg.is_over = True
+            self._under_way.discard(leg)
+        return self._next(leg)
+
+    async def _attempt(self, leg: Leg) -> None:
+        job, admission = leg.job, leg.admission
+        start_time = self._clock.now()
+        job.tries += 1
+        try:
+            if leg.lane is None:
+                leg.lane = await self._open_lane(job, admission)
+            intent = Intent(job.claimed, job.life, admission.account.account_id, start_time)
+            attempted = await attempt(
+                leg.lane.conversation,
+                leg.message,
+                leg.envelope,
+                intend=lambda: self._ledger.intend(intent),
+                may_finish=lambda: self._may_finish(job),
+                follow=lambda: self._follow(leg),
+            )
+        except ConnectFailed as failed:
+            attempted = Attempted(failed.incident)
+        except PasswordUnavailable as problem:
+            self._settlement.no_password(job, admission, problem)
+            return
+        except BrokenOff as broken:
+            self._settlement.settle(job, admission, broken.attempted, start_time)
+            raise
+        except asyncio.CancelledError:
+            self._settlement.cancelled(admission)
+            raise
+        is_over = self._settlement.settle(job, admission, attempted, start_time)
+        if leg.lane is not None and is_over:
+            leg.lane.conversation.close()
+
+    async def _open_lane(self, job: Job, admission: Admission) -> Lane:
+        """Return a connection: one that is idle, or a new one; a message in trouble gets a fresh one."""
+        account = admission.account
+        lane = self._connections.take(account)
+        if lane is not None and (job.is_plain or job.streak.rule):
+            # In its place, not beside it: the account may have only so many.
+            lane.conversation.close()
+            self._connections.give_back(lane)
+            lane = None
+        if lane is None:
+            lane = Lane(account, await self._dial(account))
+            reached(Window.AFTER_CONNECT)
+            self._roster.note_smtputf8(account.account_id, offered=lane.conversation.extensions.has_smtputf8)
+        return lane
+
+    def _may_finish(self, job: Job) -> bool:
+        """Say whether the dot may be written: the run may have been stopped since the intent."""
+        job.is_at_dot = self._feeder.is_open(job.run_id)
+        return job.is_at_dot
+
+    def _follow(self, leg: Leg) -> Envelope | None:
+        """Choose and render what goes behind a message over its connection; return its envelope."""
+        lane = leg.lane
+        while lane is not None and leg.following is None and not self._is_stopping and not self._ledger.is_stuck:
+            if not self._connections.has_place_behind(lane):
+                return None
+            taken = self._feeder.take(lambda job: self._admit_behind(job, leg.admission, lane))
+            if taken is None:
+                return None
+            leg.following = self._load(*taken)
+        return leg.following.envelope if leg.following else None
+
+    def _admit_behind(self, job: Job, ahead: Admission, lane: Lane) -> Admission | None:
+        """Give leave to send a message over the connection of another, unless it had better go another way."""
+        if job.is_plain or job.streak.rule or ahead.account.account_id in job.avoid:
+            return None
+        if job.needs_smtputf8 and not lane.conversation.extensions.has_smtputf8:
+            return None
+        return self._roster.admit_behind(ahead, from_address=job.program.from_address, allowed=job.allowed)
+
+    def _next(self, leg: Leg) -> Leg | None:
+        """Return what goes next over the connection of a message that has ended."""
+        lane, following = leg.lane, leg.following
+        if lane is None:
+            return None
+        if following is not None:
+            may_go = self._roster.move_up(following.admission, following.job.program.from_address)
+            if may_go and lane.conversation.is_usable:
+                lane.message_count += 1
+                following.lane = lane
+                return following
+            self._drop_following(leg)
+            lane.conversation.close()  # its envelope may be on the way there
+        self._connections.give_back(lane)
+        return None
+
+    def _drop_following(self, leg: Leg) -> None:
+        if leg.following is not None:
+            self._settlement.not_begun(leg.following.job, leg.following.admission)
+            leg.following = None
