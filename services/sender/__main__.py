@@ -110,6 +110,8 @@ async def build(process: ServiceProcess[SenderSettings]) -> AsyncIterator[None]:
         connections=connections,
         dial=dial,
         settlement=settlement,
+        # Only where whoever takes over can read which dots were on the wire: on the same machine.
+        is_ahead=database.location.is_sqlite,
     )
     delivery = Delivery(
         roster=roster,
@@ -166,7 +168,7 @@ async def build(process: ServiceProcess[SenderSettings]) -> AsyncIterator[None]:
         stopping.cancel()
         await _cancel(working)
         await delivery.stop(settings.stop_grace.total_seconds())
-        await _release(process, worker, ledger)
+        await _release(process, worker, ledger, feeder)
         await _cancel([writing])
         await roster.close()
         worker.stop()
@@ -203,11 +205,12 @@ async def _end_with(stopping: asyncio.Event, tasks: list[asyncio.Task[None]]) ->
         task.cancel()
 
 
-async def _release(process: ServiceProcess[SenderSettings], worker: Worker, ledger: Ledger) -> None:
+async def _release(process: ServiceProcess[SenderSettings], worker: Worker, ledger: Ledger, feeder: Feeder) -> None:
     """Put every result on disk and give back what was not begun, as long as the database takes it."""
     with suppress(TimeoutError, DatabaseUnavailable):
         async with asyncio.timeout(process.settings.stop_grace.total_seconds()):
             await ledger.settle()
+            await feeder.return_claims()
             await process.database.write(outbox.take_back_all, worker.worker_id, process.clock.now())
 
 

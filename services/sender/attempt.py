@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from mailer.message.mime import RenderedMessage
 from services.sender.failpoints import Window, reached
 from services.sender.replies import Event, Incident, Stage
-from services.sender.smtp import Conversation, Envelope, Outcome, ReadyForDot
+from services.sender.smtp import Conversation, Envelope, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,35 +44,37 @@ async def attempt(
     message: RenderedMessage,
     envelope: Envelope,
     *,
-    intend: Callable[[], "asyncio.Future[bool]"],
+    intent: asyncio.Future[bool],
     may_finish: Callable[[], bool],
     follow: Callable[[], Envelope | None],
+    answered: Callable[[Outcome], None],
 ) -> Attempted:
     """Offer the message to the server. The connection is closed whenever anything is not as expected.
 
-    `intend` puts the intent on disk and says whether it is there; `may_finish` is asked right before the dot. `follow`,
-    asked while the intent is on its way, names the envelope that goes right behind the dot.
+    `intent` says whether the intent is on disk; `may_finish` is asked right before the dot, and `answered` hears at
+    once what came of it. `follow`, asked while the intent is on its way, names the envelope that goes right behind it.
     Cancelled, it raises `BrokenOff`, which says how far the message had come.
     """
-    obstacle = conversation.extensions.obstacle_to(envelope)
-    if obstacle is not None:  # known from EHLO: nobody is asked, and no intent is needed
-        return Attempted(Incident(Stage.MAIL, event=obstacle))
-    intent = intend()
     try:
-        begun = await conversation.begin(envelope, message.data, is_stuffed=True)
+        addressed = await conversation.address(envelope)
+        if addressed is not None:
+            return _attempted(addressed, was_intended=await intent)
+        in_one_piece = conversation.takes_in_one_piece(message.data)
+        if not in_one_piece:
+            early = await conversation.write(message.data)
+            if early is not None:
+                return _attempted(early, was_intended=await intent)
         reached(Window.AFTER_BODY)
-        next_envelope = follow() if isinstance(begun, ReadyForDot) else None
-        was_intended = await intent
-        if not isinstance(begun, ReadyForDot):
-            return _attempted(begun, was_intended=was_intended)
-        if not was_intended:
+        next_envelope = follow()
+        if not await intent:
             conversation.close()
             return Attempted(Incident(Stage.BODY, event=Event.CANCELLED), lost_claim=True)
         if not may_finish():
             conversation.close()
             return Attempted(Incident(Stage.BODY, event=Event.CANCELLED), was_intended=True, was_stopped=True)
         reached(Window.BETWEEN_INTENT_AND_DOT)
-        outcome = await conversation.finish(next_envelope)
+        outcome = await conversation.finish(next_envelope, rest=message.data if in_one_piece else b"")
+        answered(outcome)
         reached(Window.BETWEEN_REPLY_AND_COMMIT)
         return _attempted(outcome, was_intended=True)
     except asyncio.CancelledError as cancelled:

@@ -17,6 +17,7 @@ from mailer.database.types import to_microseconds
 from services.sender.account_usage import rooms_within_caps
 from services.sender.caps import minute_of
 from services.sender.counts import Changes, upsert
+from services.sender.dots import Dot
 from services.sender.outbox import Claimed
 from services.sender.send_log import LogEntry, append_log, log_key
 from services.sender.states import OPEN_STATES, DeliveryState, LogOutcome, RunState
@@ -78,6 +79,7 @@ class Result:
     possible_duplicate: bool = False
     suppress: bool = False
     step: str = "end"
+    dot: Dot | None = None  # what it is the outcome of
 
 
 _CLAIM = {"id": INTEGER, "token": INTEGER, "account": TEXT, "at": INTEGER}
@@ -93,16 +95,30 @@ _SET_INTENT = RowStatement(
     """,
     _CLAIM,
 )
-_SET_SUPPRESSED = RowStatement(
+# One that was stored a while ago is asked for once more: somebody may have unsubscribed since.
+_HAS_INTENT = "deliveries.id = r.id AND deliveries.token = r.token AND deliveries.state = 'dot_intent'"
+_RENEW_INTENT = RowStatement(
     f"""
-    UPDATE deliveries
-    SET state = 'suppressed', state_reason = 'on the suppression list', worker = NULL, update_time = r.at
+    UPDATE deliveries SET account_id = r.account, update_time = r.at
     FROM :rows AS r
-    WHERE {_IS_CLAIM} AND {_IS_SUPPRESSED}
+    WHERE {_HAS_INTENT} AND NOT {_IS_SUPPRESSED}
     RETURNING deliveries.id
     """,
     _CLAIM,
 )
+_SET_SUPPRESSED = {
+    before: RowStatement(
+        f"""
+        UPDATE deliveries
+        SET state = 'suppressed', state_reason = 'on the suppression list', worker = NULL, update_time = r.at
+        FROM :rows AS r
+        WHERE {condition} AND {_IS_SUPPRESSED}
+        RETURNING deliveries.run_id
+        """,
+        _CLAIM,
+    )
+    for before, condition in ((DeliveryState.CLAIMED, _IS_CLAIM), (DeliveryState.DOT_INTENT, _HAS_INTENT))
+}
 _STATES = RowStatement(
     "SELECT deliveries.id, deliveries.state FROM :rows AS r JOIN deliveries ON deliveries.id = r.id", {"id": INTEGER}
 )
@@ -160,19 +176,20 @@ def write_intents(connection: Connection, intents: Sequence[Intent], changes: Ch
     """Turn claims into intents. Return the ids of the rows that may be sent; the others have no claim or no room."""
     intents = _within_caps(connection, intents)
     rows = [(one.claimed.id, one.claimed.token, one.account_id, to_microseconds(one.now)) for one in intents]
-    granted = frozenset(row for (row,) in _SET_INTENT(connection, rows))
+    granted = {row for (row,) in _SET_INTENT(connection, rows)}
     usage: Counter[tuple[str, int]] = Counter()
     for one in intents:
         if one.claimed.id in granted:
             changes.add(one.claimed.run_id, DeliveryState.CLAIMED, DeliveryState.DOT_INTENT)
             usage[one.account_id, minute_of(one.now)] += 1
-    if len(granted) < len(intents):
-        suppressed = {row for (row,) in _SET_SUPPRESSED(connection, [one for one in rows if one[0] not in granted])}
-        for one in intents:
-            if one.claimed.id in suppressed:
-                changes.add(one.claimed.run_id, DeliveryState.CLAIMED, DeliveryState.SUPPRESSED)
     count_usage(connection, usage)
-    return granted
+    if len(granted) < len(intents):
+        others = [one for one in rows if one[0] not in granted]
+        granted |= {row for (row,) in _RENEW_INTENT(connection, others)}
+        for before, statement in _SET_SUPPRESSED.items():
+            for (run_id,) in statement(connection, others):
+                changes.add(run_id, before, DeliveryState.SUPPRESSED)
+    return frozenset(granted)
 
 
 def _within_caps(connection: Connection, intents: Sequence[Intent]) -> list[Intent]:

@@ -19,6 +19,7 @@ class Lane:
     account: Account
     conversation: Conversation
     message_count: int = 0
+    seconds: float | None = None  # that the last message took
     idle_since: float = 0.0
 
 
@@ -43,9 +44,9 @@ class Connections:
             self._close(lane)
         return None
 
-    def has_place_behind(self, lane: Lane) -> bool:
-        """Say whether one message more may go over a connection behind the one that is under way."""
-        return lane.message_count + 1 < self._most_messages
+    def places_behind(self, lane: Lane) -> int:
+        """Return how many messages more may go over a connection behind the one that is under way."""
+        return self._most_messages - lane.message_count - 1
 
     def give_back(self, lane: Lane) -> None:
         """Keep a connection for the next message, unless it is used up or broken."""

@@ -23,11 +23,20 @@ from services.sender.failpoints import Window, reached
 from services.sender.feeder import Feeder
 from services.sender.jobs import Job
 from services.sender.ledger import Ledger
+from services.sender.replies import Incident, Stage
 from services.sender.roster import Admission, Roster
 from services.sender.settlement import Settlement
-from services.sender.smtp import ConnectFailed, Envelope
+from services.sender.smtp import Accepted, ConnectFailed, Envelope, NotAccepted, Outcome
 
 log = structlog.get_logger(__name__)
+
+
+MOST_AHEAD = 8
+AHEAD_SECONDS = 0.05
+"""How much work a connection is given ahead. A pause, say, is still seen at the dot of each."""
+
+RENEW_SECONDS = 0.5
+"""An intent older than that is asked for again before the dot: somebody may have unsubscribed since."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +49,8 @@ class Leg:
     envelope: Envelope
     lane: Lane | None = None
     following: "Leg | None" = None
+    intent: "asyncio.Future[bool] | None" = None  # whether it is on disk; None before it was asked for
+    intent_time: float = 0.0
     is_over: bool = False
 
 
@@ -56,8 +67,12 @@ class Courier:
         connections: Connections,
         dial: Dial,
         settlement: Settlement,
+        is_ahead: bool,
     ) -> None:
-        """Take the parts; `dial` opens a connection to an account (raises ConnectFailed or PasswordUnavailable)."""
+        """Take the parts; `dial` opens a connection to an account (raises ConnectFailed or PasswordUnavailable).
+
+        `is_ahead`: the intent of the next message is stored while the present one is under way.
+        """
         self._clock = clock
         self._roster = roster
         self._feeder = feeder
@@ -65,6 +80,7 @@ class Courier:
         self._connections = connections
         self._dial = dial
         self._settlement = settlement
+        self._is_ahead = is_ahead
         self._is_stopping = False
         self._under_way: set[Leg] = set()
 
@@ -113,7 +129,7 @@ class Courier:
             message_id=job.program.message_id(claimed.delivery_key),
             date=claimed.create_time,
         )
-        job.is_at_dot = False
+        job.dot = None
         return Leg(job, admission, message, envelope_of(message, is_plain=job.is_plain))
 
     async def _travel(self, leg: Leg) -> Leg | None:
@@ -141,15 +157,19 @@ class Courier:
         try:
             if leg.lane is None:
                 leg.lane = await self._open_lane(job, admission)
-            intent = Intent(job.claimed, job.life, admission.account.account_id, start_time)
-            attempted = await attempt(
-                leg.lane.conversation,
-                leg.message,
-                leg.envelope,
-                intend=lambda: self._ledger.intend(intent),
-                may_finish=lambda: self._may_finish(job),
-                follow=lambda: self._follow(leg),
-            )
+            obstacle = leg.lane.conversation.extensions.obstacle_to(leg.envelope)
+            if obstacle is not None:  # known from EHLO: nobody is asked, and no intent is needed
+                attempted = Attempted(Incident(Stage.MAIL, event=obstacle))
+            else:
+                attempted = await attempt(
+                    leg.lane.conversation,
+                    leg.message,
+                    leg.envelope,
+                    intent=self._intent(leg),
+                    may_finish=lambda: self._may_finish(job),
+                    follow=lambda: self._follow(leg),
+                    answered=lambda outcome: self._note_answer(job, outcome),
+                )
         except ConnectFailed as failed:
             attempted = Attempted(failed.incident)
         except PasswordUnavailable as problem:
@@ -162,8 +182,10 @@ class Courier:
             self._settlement.cancelled(admission)
             raise
         is_over = self._settlement.settle(job, admission, attempted, start_time)
-        if leg.lane is not None and is_over:
-            leg.lane.conversation.close()
+        if leg.lane is not None:
+            leg.lane.seconds = (self._clock.now() - start_time).total_seconds()
+            if is_over:
+                leg.lane.conversation.close()
 
     async def _open_lane(self, job: Job, admission: Admission) -> Lane:
         """Return a connection: one that is idle, or a new one; a message in trouble gets a fresh one."""
@@ -180,21 +202,50 @@ class Courier:
             self._roster.note_smtputf8(account.account_id, offered=lane.conversation.extensions.has_smtputf8)
         return lane
 
+    def _intent(self, leg: Leg) -> asyncio.Future[bool]:
+        """Return the intent of a message whose turn has come; one of some age is asked for once more."""
+        if leg.intent is None or self._clock.monotonic() - leg.intent_time > RENEW_SECONDS:
+            return self._intend(leg, is_urgent=True)
+        return leg.intent
+
+    def _intend(self, leg: Leg, *, is_urgent: bool) -> asyncio.Future[bool]:
+        """Send the intent on its way to the disk."""
+        job, account_id = leg.job, leg.admission.account.account_id
+        intent = Intent(job.claimed, job.life, account_id, self._clock.now())
+        leg.intent, leg.intent_time = self._ledger.intend(intent, is_urgent=is_urgent), self._clock.monotonic()
+        return leg.intent
+
     def _may_finish(self, job: Job) -> bool:
-        """Say whether the dot may be written: the run may have been stopped since the intent."""
-        job.is_at_dot = self._feeder.is_open(job.run_id)
-        return job.is_at_dot
+        """Mark the dot and say that it may be written, unless the run was stopped since the intent."""
+        if self._feeder.may_go_out(job):
+            job.dot = job.dots.write(job.claimed.delivery_key, job.claimed.token)
+        return job.dot is not None
+
+    def _note_answer(self, job: Job, outcome: Outcome) -> None:
+        if job.dot is not None and isinstance(outcome, Accepted) and outcome.incident.reply is not None:
+            job.dot.accepted(outcome.incident.reply, self._clock.now())
+        elif job.dot is not None and isinstance(outcome, NotAccepted):
+            job.dot.refused()
 
     def _follow(self, leg: Leg) -> Envelope | None:
-        """Choose and render what goes behind a message over its connection; return its envelope."""
+        """Choose and render what goes over the connection behind a message; return the envelope that goes next."""
         lane = leg.lane
-        while lane is not None and leg.following is None and not self._is_stopping and not self._ledger.is_stuck:
-            if not self._connections.has_place_behind(lane):
-                return None
+        if lane is None or self._is_stopping or self._ledger.is_stuck:
+            return leg.following.envelope if leg.following else None
+        last, count = leg, 0
+        while last.following is not None:
+            last, count = last.following, count + 1
+        most = min(_reach(lane), self._connections.places_behind(lane))
+        while count < most:
             taken = self._feeder.take(lambda job: self._admit_behind(job, leg.admission, lane))
             if taken is None:
-                return None
-            leg.following = self._load(*taken)
+                break
+            following = self._load(*taken)
+            if following is not None:
+                last.following, last, count = following, following, count + 1
+                self._under_way.add(following)
+                if self._is_ahead and lane.seconds is not None and lane.seconds <= AHEAD_SECONDS:
+                    self._intend(following, is_urgent=False)
         return leg.following.envelope if leg.following else None
 
     def _admit_behind(self, job: Job, ahead: Admission, lane: Lane) -> Admission | None:
@@ -222,6 +273,19 @@ class Courier:
         return None
 
     def _drop_following(self, leg: Leg) -> None:
-        if leg.following is not None:
-            self._settlement.not_begun(leg.following.job, leg.following.admission)
-            leg.following = None
+        """Put back what would have gone behind a message."""
+        following, leg.following = leg.following, None
+        while following is not None:
+            if following.intent is not None:
+                following.intent.cancel()
+            following.is_over = True
+            self._under_way.discard(following)
+            self._settlement.not_begun(following.job, following.admission)
+            following = following.following
+
+
+def _reach(lane: Lane) -> int:
+    """Return how many messages a connection may have ahead: as many as it sends in a moment."""
+    if not lane.seconds:
+        return 1
+    return max(min(int(AHEAD_SECONDS / lane.seconds), MOST_AHEAD), 1)

@@ -18,6 +18,7 @@ from services.sender import outbox, runs
 from services.sender.book import Streak
 from services.sender.bulletin import Bulletin
 from services.sender.counts import Changes
+from services.sender.dots import Dots
 from services.sender.failpoints import Window, reached
 from services.sender.go_ahead import GoAhead
 from services.sender.jobs import Job, Queues
@@ -115,6 +116,10 @@ class Feeder:
         """Say whether messages of a run may still go out, as far as was seen at the last look."""
         return run_id in self._open_run_ids
 
+    def may_go_out(self, job: Job) -> bool:
+        """Say whether the dot of a message may be written: its run is open, and its claim of this life."""
+        return job.run_id in self._open_run_ids and job.life == self._database.incarnation
+
     def close(self, run_id: str) -> None:
         """Let no further dot of a run be written: somebody paused or cancelled it just now."""
         self._open_run_ids -= {run_id}
@@ -125,6 +130,11 @@ class Feeder:
         self._returned.extend(claims)
         if self._returned:
             self._wake.set()
+
+    async def return_claims(self) -> None:
+        """Put back at once what was given back, as long as the database takes it."""
+        returned, self._returned = self._returned, []
+        await self._database.write(_return, returned, self._clock.now())
 
     def drop_all(self) -> None:
         """Let no further dot be written: the database was replaced, and what is claimed belongs to the one before."""
@@ -155,7 +165,7 @@ class Feeder:
         if self._ledger.is_stuck:
             return 0
         now = self._clock.now()
-        life = self._database.incarnation
+        life, dots = self._database.incarnation, self._worker.dots
         open_runs = await self._open_all()
         self._share = min(max(MOST_CLAIMED // max(len(open_runs), 1), 10), MOST_CLAIMED_PER_RUN)
         wanted: dict[str, int] = {}
@@ -195,7 +205,7 @@ class Feeder:
         self._drained = frozenset(run_id for run_id, count in wanted.items() if came[run_id] < count)
         by_run = {one.run.run_id: one for one in open_runs}
         try:
-            self._queues.add([await self._job(one, by_run[one.run_id], life) for one in claimed])
+            self._queues.add([await self._job(one, by_run[one.run_id], life, dots) for one in claimed])
         except BaseException:
             self.give_back(claimed)
             raise
@@ -234,13 +244,14 @@ class Feeder:
         options = read_options(sender_pb2.DeliveryOptions.FromString(run.options), default=run.policy)
         return OpenRun(run, await self._programs.get(run.content_hash), options)
 
-    async def _job(self, claimed: Claimed, one: OpenRun, life: str) -> Job:
+    async def _job(self, claimed: Claimed, one: OpenRun, life: str, dots: Dots) -> Job:
         program = one.program
         if claimed.content_hash != program.content_hash:
             program = await self._programs.get(claimed.content_hash)
         return Job(
             claimed=claimed,
             life=life,
+            dots=dots,
             program=program,
             policy=one.run.policy,
             allowed=one.options.account_ids,
@@ -252,6 +263,12 @@ class Feeder:
 
 def _open_runs(connection: Connection) -> list[runs.Run]:
     return [runs.existing(connection, run_id) for run_id in outbox.runs_with_work(connection)]
+
+
+def _return(connection: Connection, returned: list[Claimed], now: datetime) -> None:
+    changes = Changes()
+    outbox.release(connection, returned, now=now, changes=changes)
+    changes.apply(connection)
 
 
 def _turn(

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from mailer.v1 import sender_pb2
 from services.sender.book import Streak
+from services.sender.dots import Dot, Dots
 from services.sender.outbox import Claimed
 from services.sender.programs import Program
 from services.sender.states import Policy
@@ -23,6 +24,7 @@ class Job:
 
     claimed: Claimed
     life: str  # of the database (its incarnation) in which it was claimed
+    dots: Dots  # of the worker under whose name it was claimed
     program: Program
     policy: Policy
     allowed: frozenset[str]
@@ -33,7 +35,7 @@ class Job:
     quick_tries: int = 0  # of them, those that the path to a server ended
     avoid: frozenset[str] = frozenset()  # accounts that just failed it
     is_plain: bool = False  # leave out the optional parameters of SMTP
-    is_at_dot: bool = False  # the dot of the present attempt is, or is about to be, on the wire
+    dot: Dot | None = None  # of the present attempt, once it is on the wire, or about to be
 
     @property
     def run_id(self) -> str:

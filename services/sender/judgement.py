@@ -79,6 +79,7 @@ def judge_attempt(
         possible_duplicate=outcome is LogOutcome.UNKNOWN and state is not DeliveryState.UNKNOWN,
         suppress=verdict.suppress and state is DeliveryState.FAILED,
         step="end" if state is not DeliveryState.CLAIMED else f"try{job.tries % 1000}",
+        dot=job.dot,
     )
     return Judgement(
         result=result,

@@ -19,12 +19,17 @@ from services.sender import book
 from services.sender.book import Intent, Result
 from services.sender.counts import Changes
 from services.sender.failpoints import Window, reached
+from services.sender.states import LogOutcome
 
 log = structlog.get_logger(__name__)
 
 E = TypeVar("E")
 R = TypeVar("R")
 
+GATHER_SECONDS = 0.005
+"""How long what nobody waits for may wait for company: a commit costs the same for one entry as for fifty."""
+
+_FINAL = frozenset({LogOutcome.SENT, LogOutcome.FAILED})
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 
@@ -44,6 +49,7 @@ class Ledger:
         self._on_their_way = 0  # results that are being written
         self._settlers: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._pause = 0.0
+        self._gathering: asyncio.TimerHandle | None = None
 
     @property
     def waiting_count(self) -> int:
@@ -55,34 +61,46 @@ class Ledger:
         """Say whether the database refused the last group: nothing new may be claimed or begun then."""
         return self._pause > 0
 
-    def intend(self, intent: Intent) -> asyncio.Future[bool]:
+    def intend(self, intent: Intent, *, is_urgent: bool) -> asyncio.Future[bool]:
         """Return what is True once the intent is on disk, False when the claim is lost or the disk did not take it.
 
-        Cancelled before it is on its way to the disk, it is taken back.
+        `is_urgent`: somebody waits for it now. Cancelled before it is on its way to the disk, it is taken back.
         """
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._intents.append((intent, answer))
-        self._wake.set()
+        self._gather(is_urgent=is_urgent)
         return answer
 
     def record(self, result: Result) -> None:
         """Book a result. It is kept in memory until it is on disk."""
         self._results.append(result)
         self._recorded_count += 1
-        self._wake.set()
+        # Trouble is seen at once, in the order in which it came about.
+        self._gather(is_urgent=result.outcome not in _FINAL)
 
     async def settle(self) -> None:
         """Return once every result recorded so far is on disk; later ones are not waited for."""
         if self.waiting_count:
             settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._settlers.append((self._recorded_count, settled))
+            self._wake.set()
             await settled
+
+    def _gather(self, *, is_urgent: bool) -> None:
+        """Commit at once if somebody waits, and otherwise when more has had time to come."""
+        if is_urgent:
+            self._wake.set()
+        elif self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._wake.set)
 
     async def run(self) -> None:
         """Commit groups until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
+            if self._gathering is not None:
+                self._gathering.cancel()
+                self._gathering = None
             works = await self._commit_group()
             self._pause = 0.0 if works else min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
             if self._pause:
@@ -138,6 +156,7 @@ class Ledger:
         try:
             await self._write(book.write_results, results)
             reached(Window.AFTER_COMMIT)
+            _forget_dots(results)
         except DatabaseUnavailable as error:
             log.warning("results wait for the database", error=str(error), count=len(results))
             return False
@@ -152,6 +171,7 @@ class Ledger:
             for form in (result, replace(result, reply_text="", description="the reply could not be stored")):
                 try:
                     await self._write(book.write_results, [form])
+                    _forget_dots([form])
                 except DatabaseUnavailable:
                     self._results.append(form)
                 except Exception:
@@ -173,3 +193,9 @@ class Ledger:
         answer, changes = await self._database.write_under(life or self._database.incarnation, job)
         self._on_change(changes.run_ids)
         return answer
+
+
+def _forget_dots(results: list[Result]) -> None:
+    for result in results:
+        if result.dot is not None:
+            result.dot.booked()

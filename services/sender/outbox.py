@@ -11,6 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, exists, select, text, update
 
+from mailer.database.rows import INTEGER, RowStatement
+from mailer.database.types import to_microseconds
 from services.sender.counts import Changes, upsert
 from services.sender.states import DeliveryState, RunState
 from services.sender.tables import IS_DEFERRED, IS_IN_PROGRESS, IS_PENDING, contents, deliveries, runs, suppressions
@@ -58,7 +60,7 @@ class Postponed:
     reason: str
 
 
-_CLAIMED_COLUMNS = tuple(deliveries.c[name] for name in Claimed.__dataclass_fields__)
+CLAIMED_COLUMNS = tuple(deliveries.c[name] for name in Claimed.__dataclass_fields__)
 
 # Asked in the statement itself: the run may have been paused or held since it was looked up.
 _IS_ACTIVE = exists().where(runs.c.run_id == bindparam("run"), runs.c.state == RunState.ACTIVE.value)
@@ -78,8 +80,24 @@ _CLAIM = (
         worker=bindparam("new_worker"),
         update_time=bindparam("now", type_=deliveries.c.update_time.type),
     )
-    .returning(*_CLAIMED_COLUMNS)
+    .returning(*CLAIMED_COLUMNS)
 )
+
+
+_RELEASE = {
+    before: RowStatement(
+        f"""
+        UPDATE deliveries SET worker = NULL, update_time = r.at, state = CASE WHEN EXISTS (
+            SELECT 1 FROM sender_runs WHERE sender_runs.run_id = deliveries.run_id AND sender_runs.state = 'cancelled'
+        ) THEN 'cancelled' ELSE 'pending' END
+        FROM :rows AS r
+        WHERE deliveries.id = r.id AND deliveries.token = r.token AND deliveries.state = '{before}'
+        RETURNING deliveries.run_id, deliveries.state
+        """,
+        {"id": INTEGER, "token": INTEGER, "at": INTEGER},
+    )
+    for before in (DeliveryState.CLAIMED, DeliveryState.DOT_INTENT)
+}
 
 
 def store(
@@ -246,18 +264,14 @@ def next_attempt_of(connection: Connection, run_id: str) -> datetime | None:
 
 
 def release(connection: Connection, claims: Iterable[Claimed], *, now: datetime, changes: Changes) -> None:
-    """Put back claims that this worker will not use. Not an attempt: nothing is counted or logged."""
-    for one in claims:
-        result = connection.execute(
-            update(deliveries)
-            .where(
-                deliveries.c.id == one.id,
-                deliveries.c.token == one.token,
-                deliveries.c.state == DeliveryState.CLAIMED,
-            )
-            .values(state=DeliveryState.PENDING.value, worker=None, update_time=now)
-        )
-        changes.add(one.run_id, DeliveryState.CLAIMED, DeliveryState.PENDING, result.rowcount)
+    """Put back claims that this worker will not use, also those with an intent: no dot of theirs was written.
+
+    Not an attempt: nothing is counted or logged. Those of a run that was cancelled meanwhile are cancelled.
+    """
+    rows = [(one.id, one.token, to_microseconds(now)) for one in claims]
+    for before, statement in _RELEASE.items():
+        for run_id, state in statement(connection, rows):
+            changes.add(run_id, before, state)
 
 
 def postpone(connection: Connection, claims: Iterable[Postponed], *, now: datetime, changes: Changes) -> None:
@@ -282,7 +296,7 @@ def postpone(connection: Connection, claims: Iterable[Postponed], *, now: dateti
 
 
 def take_back_all(connection: Connection, worker: str, now: datetime) -> None:
-    """Put back, and void, whatever a worker has claimed and not brought to its dot: it will use none of it any more."""
+    """Put back, and void, whatever a worker has claimed without an intent: it will use none of it any more."""
     rows = connection.execute(
         update(deliveries)
         .where(IS_IN_PROGRESS, deliveries.c.worker == worker, deliveries.c.state == DeliveryState.CLAIMED.value)

@@ -173,6 +173,8 @@ class Roster:
             return None
         if gate.account.connection_settings != ahead.account.connection_settings:
             return None
+        if gate.account.caps.per_second_count or gate.account.caps.per_minute_count:
+            return None  # such a cap counts from the instant of leave, which has to be that of the start
         candidates = self._gates.candidates(from_address, allowed)
         if gate not in candidates:
             return None

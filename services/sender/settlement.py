@@ -131,9 +131,9 @@ class Settlement:
         self.again(job)
 
     def not_begun(self, job: Job, admission: Admission) -> None:
-        """Put a message back whose turn on its connection did not come."""
+        """Put a message back whose turn on its connection did not come; its intent may be on disk, or on the way."""
         self._roster.settle(admission, Breaker.NONE, reason="not begun", counted=False)
-        self.again(job)
+        self._feeder.give_back([job.claimed])
 
     def cancelled(self, admission: Admission) -> None:
         """Free an account from an attempt that was cancelled before it began."""
@@ -143,7 +143,7 @@ class Settlement:
         """Book an attempt that failed by our own fault: that is never the recipient's."""
         self._roster.settle(admission, Breaker.NONE, reason="a bug of ours", counted=False)
         # Before the dot it is tried again until the message expires.
-        state = DeliveryState.UNKNOWN if job.is_at_dot else DeliveryState.DEFERRED
+        state = DeliveryState.UNKNOWN if job.dot else DeliveryState.DEFERRED
         reason = "a bug of ours, see the log"
         self._ledger.record(self._own_result(job, admission, state, stage="INTERNAL", reason=reason))
 
@@ -235,6 +235,7 @@ class Settlement:
             description=reason,
             next_attempt_time=now + BUG_DELAY if state is DeliveryState.DEFERRED else None,
             streak=job.streak,
+            dot=job.dot,
         )
 
     def _in_background(self, work: Awaitable[None]) -> None:

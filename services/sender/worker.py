@@ -7,6 +7,7 @@ lock file itself is gone (somebody cleaned the folder), the heartbeat in the dat
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from mailer.database import Database
 from mailer.lockfile import LockFile, is_owner_gone
 from services.sender import account_store, doubt
 from services.sender.counts import Changes
+from services.sender.dots import DotRecord, Dots, read_dots
 from services.sender.tables import IS_IN_PROGRESS, deliveries, workers
 
 log = structlog.get_logger(__name__)
@@ -46,15 +48,23 @@ class Worker:
         self._clock = clock
         self._directory = directory
         self._lock = self._new_lock()
+        self._dots: Dots | None = None
 
     @property
     def worker_id(self) -> str:
         """Return the identity under which claims are made."""
         return self._lock.path.stem
 
+    @property
+    def dots(self) -> Dots:
+        """Return where dots are marked under the present identity. Raises RuntimeError before `start`."""
+        if self._dots is None:
+            raise RuntimeError("the worker was not started")
+        return self._dots
+
     async def start(self) -> None:
         """Take the lock and enter the register. Call it before the first claim."""
-        await self._enter(self._lock)
+        self._dots = await self._enter(self._lock)
 
     async def become_another(self) -> LockFile:
         """Take a new identity; return the lock of the old one, whose messages at their dots are still ours.
@@ -64,11 +74,11 @@ class Worker:
         """
         lock = self._new_lock()
         try:
-            await self._enter(lock)
+            dots = await self._enter(lock)
         except BaseException:
             lock.release()
             raise
-        old, self._lock = self._lock, lock
+        old, self._lock, self._dots = self._lock, lock, dots
         return old
 
     def stop(self) -> None:
@@ -86,8 +96,10 @@ class Worker:
         dead = [worker_id for worker_id, heartbeat in known.items() if self._is_dead(worker_id, heartbeat, now)]
         if not dead:
             return Rescued()
-        rescued = await self._database.write(_take_over, dead, now)
+        left = {worker_id: read_dots(self._dots_path(worker_id)) for worker_id in dead}
+        rescued = await self._database.write(_take_over, left, now)
         for worker_id in dead:
+            self._dots_path(worker_id).unlink(missing_ok=True)
             self._path(worker_id).unlink(missing_ok=True)
         if rescued != Rescued():
             log.warning(
@@ -99,11 +111,13 @@ class Worker:
             )
         return rescued
 
-    async def _enter(self, lock: LockFile) -> None:
+    async def _enter(self, lock: LockFile) -> Dots:
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not lock.acquire():
             raise RuntimeError(f"the lock of a new worker is taken: {lock.path}")
+        dots = Dots(self._dots_path(lock.path.stem))
         await self._database.write(_register, lock.path.stem, self._clock.now())
+        return dots
 
     def _is_dead(self, worker_id: str, heartbeat: datetime | None, now: datetime) -> bool:
         path = self._path(worker_id)
@@ -116,6 +130,9 @@ class Worker:
 
     def _path(self, worker_id: str) -> Path:
         return self._directory / f"{worker_id}.lock"
+
+    def _dots_path(self, worker_id: str) -> Path:
+        return self._directory / f"{worker_id}.dots"
 
 
 def _register(connection: Connection, worker_id: str, now: datetime) -> None:
@@ -149,13 +166,13 @@ def _others(connection: Connection, worker_id: str) -> dict[str, datetime | None
     return known
 
 
-def _take_over(connection: Connection, dead: list[str], now: datetime) -> Rescued:
+def _take_over(connection: Connection, left: Mapping[str, DotRecord | None], now: datetime) -> Rescued:
     changes = Changes()
     totals = [0, 0, 0]
-    for worker_id in dead:
-        taken = doubt.rescue(connection, worker=worker_id, now=now, changes=changes)
+    for worker_id, dots in left.items():
+        taken = doubt.rescue(connection, worker=worker_id, dots=dots, now=now, changes=changes)
         totals = [total + part for total, part in zip(totals, taken, strict=True)]
     changes.apply(connection)
-    account_store.free_probes(connection, dead)
-    connection.execute(delete(workers).where(workers.c.worker_id.in_(dead)))
+    account_store.free_probes(connection, list(left))
+    connection.execute(delete(workers).where(workers.c.worker_id.in_(left)))
     return Rescued(*totals)

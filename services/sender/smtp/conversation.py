@@ -52,6 +52,7 @@ class Conversation:
         self._opened: Envelope | None = None  # its commands are written, their answers not taken
         self._is_resetting = False  # RSET is written, its answer not taken
         self._refused: tuple[RefusedRecipient, ...] = ()
+        self._has_accepted = False  # a message, on this connection
 
     @classmethod
     def take_over(cls, transport: asyncio.Transport, extensions: Extensions, timeouts: Timeouts) -> Self:
@@ -90,13 +91,32 @@ class Conversation:
         """
         return await self._guarded(self._begin(envelope, message if is_stuffed else dot_stuffed(message)))
 
-    async def finish(self, next_envelope: Envelope | None = None) -> Outcome:
+    async def address(self, envelope: Envelope) -> NotAccepted | Uncertain | None:
+        """Say MAIL, RCPT and DATA: the first half of `begin`. None: the server waits for the message."""
+        return await self._guarded(self._address(envelope))
+
+    async def write(self, stuffed: bytes) -> NotAccepted | Uncertain | None:
+        """Write the message, but not the final dot: the second half of `begin`. None: the dot may follow."""
+        begun = await self._guarded(self._write(stuffed))
+        return None if isinstance(begun, ReadyForDot) else begun
+
+    def takes_in_one_piece(self, stuffed: bytes) -> bool:
+        """Say whether message and dot may be written as one: a short one, where one was accepted before.
+
+        It saves a write, which is much of what a message costs. The price: a server that is lost between the two leaves
+        a doubt that writing them apart might have spared. So it is not for a server that has not shown yet that it
+        takes messages.
+        """
+        return self._has_accepted and len(stuffed) <= CHUNK_BYTES
+
+    async def finish(self, next_envelope: Envelope | None = None, *, rest: bytes = b"") -> Outcome:
         """Write the final dot and wait for the answer, up to ten minutes.
 
+        `rest` is what of the message was not written yet; see `takes_in_one_piece`.
         With `next_envelope`, and where the server offers PIPELINING, its commands follow right behind the dot:
-        then `begin` or `send` has to come next with the same envelope, or the connection be closed.
+        then `begin`, `address` or `send` has to come next with the same envelope, or the connection be closed.
         """
-        return await self._guarded(self._finish(next_envelope))
+        return await self._guarded(self._finish(next_envelope, rest))
 
     async def send(
         self,
@@ -139,12 +159,18 @@ class Conversation:
     # The steps
 
     async def _begin(self, envelope: Envelope, body: bytes) -> ReadyForDot | NotAccepted | Uncertain:
+        return await self._address(envelope) or await self._write(body)
+
+    async def _address(self, envelope: Envelope) -> NotAccepted | Uncertain | None:
         refusal = await self._open(envelope)
         if refusal:
             return refusal
         reached(Window.AFTER_ENVELOPE)
+        self._wire.stage = Stage.BODY
+        return None
+
+    async def _write(self, body: bytes) -> ReadyForDot | NotAccepted | Uncertain:
         wire = self._wire
-        wire.stage = Stage.BODY
         if len(body) > CHUNK_BYTES or wire.has_reply:
             await self._write_in_pieces(body)
         elif wire.write(body) and wire.is_full:
@@ -162,13 +188,13 @@ class Conversation:
                 return
             await self._wire.drain(self._timeouts.write)
 
-    async def _finish(self, next_envelope: Envelope | None) -> Outcome:
+    async def _finish(self, next_envelope: Envelope | None, rest: bytes = b"") -> Outcome:
         if self.stage is not Stage.BODY:
             raise RuntimeError("no message waits for its dot")
         await self._wire.hear()
         if self._wire.has_reply or self._wire.end:
             return self._early(await self._wire.reply(self._timeouts.write))
-        return await self._write_dot(_DOT, next_envelope)
+        return await self._write_dot(rest + _DOT, next_envelope)
 
     async def _send(self, envelope: Envelope, body: bytes, next_envelope: Envelope | None) -> Outcome:
         if len(body) > CHUNK_BYTES:
@@ -258,6 +284,7 @@ class Conversation:
         wire.stage = Stage.IDLE
         incident = Incident(Stage.DOT, reply)
         if reply.is_positive:
+            self._has_accepted = True
             return Accepted(incident, self._refused)
         if reply.code < 400 or reply.code == CLOSING:
             self.close()

@@ -25,6 +25,7 @@ import asyncio, sys
 from pathlib import Path
 from mailer.clock import SystemClock
 from mailer.database import Database
+from services.sender.replies import Reply
 from services.sender.worker import Worker
 
 async def main():
@@ -33,7 +34,14 @@ async def main():
     await worker.start()
     Path(sys.argv[3]).write_text(worker.worker_id)
     print("ready", flush=True)
-    await asyncio.Event().wait()
+    for line in sys.stdin:
+        phase, key, token = line.split()
+        dot = worker.dots.write(key, int(token))
+        if phase == "accepted":
+            dot.accepted(Reply(250, ("2.0.0 taken",)), SystemClock().now())
+        elif phase == "refused":
+            dot.refused()
+        print("marked", flush=True)
 
 asyncio.run(main())
 """
@@ -56,6 +64,7 @@ async def holder(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
         f"sqlite:///{folder}/mailer.db",
         str(folder / "mailer.db.workers"),
         str(folder / "holder"),
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
     try:
@@ -78,6 +87,17 @@ def claim_for(folder: Path, worker_id: str) -> None:
         )
         connection.execute("UPDATE run_counts SET delivery_count = 0 WHERE state = 'pending'")
         connection.execute("INSERT INTO run_counts VALUES ('run', 'claimed', 5), ('run', 'dot_intent', 5)")
+
+
+async def mark(process: asyncio.subprocess.Process, folder: Path, phase: str, *rows: int) -> None:
+    """Let the holder note that the messages in these rows are at their dot, or what the server answered."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with closing(sqlite3.connect(folder / "mailer.db", timeout=5)) as connection:
+        for row in rows:
+            found = connection.execute("SELECT delivery_key, token FROM deliveries WHERE id = ?", (row,)).fetchone()
+            process.stdin.write(f"{phase} {found[0]} {found[1]}\n".encode())
+            await process.stdout.readuntil(b"marked\n")
 
 
 async def killed(process: asyncio.subprocess.Process, sender: SenderService) -> list[str]:
@@ -103,12 +123,46 @@ async def test_a_stopped_worker_is_not_robbed(tmp_path: Path, sender: SenderServ
 async def test_at_most_once_what_was_at_its_dot_is_unknown(tmp_path: Path, sender: SenderService) -> None:
     await sender.send(*PEOPLE, options=AT_MOST_ONCE)
     async with holder(tmp_path) as process:
+        await mark(process, tmp_path, "written", 6, 7, 8, 9, 10)
+        assert await killed(process, sender) == ["PENDING"] * 5 + ["UNKNOWN"] * 5
+
+
+async def test_an_intent_whose_dot_was_not_written_is_no_doubt(tmp_path: Path, sender: SenderService) -> None:
+    await sender.send(*PEOPLE, options=AT_MOST_ONCE)
+    async with holder(tmp_path) as process:
+        await mark(process, tmp_path, "written", 6)
+        await mark(process, tmp_path, "refused", 7)
+        assert await killed(process, sender) == ["PENDING"] * 9 + ["UNKNOWN"]
+    assert (await sender.states())[PEOPLE[5]] == "UNKNOWN"
+
+
+async def test_what_was_accepted_and_not_yet_booked_is_sent(tmp_path: Path, sender: SenderService) -> None:
+    await sender.send(*PEOPLE, options=AT_MOST_ONCE)
+    async with holder(tmp_path) as process:
+        await mark(process, tmp_path, "accepted", 6, 7)
+        assert await killed(process, sender) == ["PENDING"] * 8 + ["SENT"] * 2
+    (attempt,) = await sender.attempts(PEOPLE[5])
+    assert (attempt.reply.code, attempt.reply.enhanced_code, attempt.reply.text) == (250, "2.0.0", "taken")
+
+
+@pytest.mark.parametrize("harm", [b"", b"mailer dots 1\nanother start of the machine\n"])
+async def test_where_the_notes_are_lost_every_intent_is_in_doubt(
+    tmp_path: Path, sender: SenderService, harm: bytes
+) -> None:
+    await sender.send(*PEOPLE, options=AT_MOST_ONCE)
+    async with holder(tmp_path) as process:
+        os.kill(process.pid, signal.SIGSTOP)
+        notes = tmp_path / "mailer.db.workers" / f"{(tmp_path / 'holder').read_text()}.dots"
+        notes.unlink()
+        if harm:
+            notes.write_bytes(harm)
         assert await killed(process, sender) == ["PENDING"] * 5 + ["UNKNOWN"] * 5
 
 
 async def test_at_least_once_it_is_sent_again_and_flagged(tmp_path: Path, sender: SenderService) -> None:
     await sender.send(*PEOPLE, options=AT_LEAST_ONCE)
     async with holder(tmp_path) as process:
+        await mark(process, tmp_path, "written", 6, 7, 8, 9, 10)
         assert await killed(process, sender) == ["PENDING"] * 10
     flagged = [one.possible_duplicate for one in (await sender.deliveries()).values()]
     assert flagged == [False] * 5 + [True] * 5
@@ -117,8 +171,9 @@ async def test_at_least_once_it_is_sent_again_and_flagged(tmp_path: Path, sender
 async def test_of_a_cancelled_run_nothing_is_sent_again(tmp_path: Path, sender: SenderService) -> None:
     await sender.send(*PEOPLE, options=AT_LEAST_ONCE)
     async with holder(tmp_path) as process:
+        await mark(process, tmp_path, "written", 6, 7)
         await sender.stub.CancelRun(sender_pb2.CancelRunRequest(run_id="run"), timeout=5)
-        assert await killed(process, sender) == ["CANCELLED"] * 5 + ["UNKNOWN"] * 5
+        assert await killed(process, sender) == ["CANCELLED"] * 8 + ["UNKNOWN"] * 2
 
 
 async def test_a_lost_answer_is_uncertain_although_the_run_was_cancelled(sender: SenderService) -> None:
