@@ -174,7 +174,7 @@ _COUNT_USAGE = RowStatement(
 
 def write_intents(connection: Connection, intents: Sequence[Intent], changes: Changes) -> frozenset[int]:
     """Turn claims into intents. Return the ids of the rows that may be sent; the others have no claim or no room."""
-    intents = _within_caps(connection, intents)
+    intents = _within_caps(connection, list({one.claimed.id: one for one in intents}.values()))
     rows = [(one.claimed.id, one.claimed.token, one.account_id, to_microseconds(one.now)) for one in intents]
     granted = {row for (row,) in _SET_INTENT(connection, rows)}
     usage: Counter[tuple[str, int]] = Counter()

@@ -204,9 +204,11 @@ class Courier:
 
     def _intent(self, leg: Leg) -> asyncio.Future[bool]:
         """Return the intent of a message whose turn has come; one of some age is asked for once more."""
-        if leg.intent is None or self._clock.monotonic() - leg.intent_time > RENEW_SECONDS:
-            return self._intend(leg, is_urgent=True)
-        return leg.intent
+        if leg.intent is not None and self._clock.monotonic() - leg.intent_time <= RENEW_SECONDS:
+            return leg.intent
+        if leg.intent is not None:
+            leg.intent.cancel()
+        return self._intend(leg, is_urgent=True)
 
     def _intend(self, leg: Leg, *, is_urgent: bool) -> asyncio.Future[bool]:
         """Send the intent on its way to the disk."""
