@@ -119,10 +119,17 @@ types: setup
 imports: setup
 	@$(PY) .venv/bin/lint-imports --no-logo
 
-.PHONY: bench
-bench: setup ## Measure speed beside that of others (there is no benchmark yet)
-	@test -d benchmarks || { echo 'There is no benchmark yet.' >&2; exit 1; }
-	@$(PY) -m benchmarks
+# Everything at once, or one figure: each prints its table and one JSON object, and keeps both in benchmarks/results.
+
+BENCH_STAMP := .venv/.bench
+
+$(BENCH_STAMP): $(STAMP)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+.PHONY: bench-send
+bench-send: $(BENCH_STAMP) ## Messages per second end to end, beside nodemailer, aiosmtplib and smtp-source
+	@$(PY) -m benchmarks.send $(BENCH)
 
 # The contract
 

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,24 +28,30 @@ NAMES = ("scheduler", "sender", "backup")
 
 @dataclass(slots=True)
 class System:
-    """Starts the services on free ports when entered, and ends them when left."""
+    """Starts the services on free ports when entered, and ends them when left.
+
+    Of a second process of a service the name ends in "-2". `modules` are run instead of `services.<name>`.
+    """
 
     directory: Path
+    names: tuple[str, ...] = NAMES
+    environment: Mapping[str, str] = field(default_factory=dict)
+    modules: Mapping[str, str] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
     _processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
     _channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
 
     async def __aenter__(self) -> Self:
         """Start all services and wait until each says SERVING."""
-        self.ports = dict(zip(NAMES, free_ports(len(NAMES)), strict=True))
+        self.ports = dict(zip(self.names, free_ports(len(self.names)), strict=True))
         try:
-            for name in NAMES:
+            for name in self.names:
                 await self._spawn(name)
-            await asyncio.gather(*(self._until_serving(name) for name in NAMES))
+            await asyncio.gather(*(self._until_serving(name) for name in self.names))
         except BaseException:
             await self._stop()
             raise
-        self._channels = {name: connect(self.address(name)) for name in NAMES}
+        self._channels = {name: connect(self.address(name)) for name in self.names}
         return self
 
     async def __aexit__(
@@ -59,6 +65,16 @@ class System:
     def address(self, name: str) -> str:
         """Return host:port of a service."""
         return f"127.0.0.1:{self.ports[name]}"
+
+    @property
+    def senders_address(self) -> str:
+        """Return all senders that were started with the system as one target: calls go to each in turn."""
+        first, *others = [self.address(name) for name in self.names if name.partition("-")[0] == "sender"]
+        return f"ipv4:{','.join((first, *others))}" if others else first
+
+    def process_id(self, name: str) -> int:
+        """Return the process of a service."""
+        return self._processes[name].pid
 
     def log_file(self, name: str) -> Path:
         """Return the file with everything that a service said."""
@@ -113,14 +129,15 @@ class System:
             "MAILER_LOG_FORMAT": "json",
             f"MAILER_{service.upper()}_PORT": str(self.ports[name]),
             f"MAILER_{service.upper()}_METRICS_PORT": "0",
-            "MAILER_SCHEDULER_SENDER_ADDRESS": self.address("sender"),
+            "MAILER_SCHEDULER_SENDER_ADDRESS": self.senders_address,
+            **self.environment,
         }
         with log_file.open("ab") as output:
             self._processes[name] = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "mailer.cli.child",
-                f"services.{service}",
+                self.modules.get(service, f"services.{service}"),
                 str(os.getpid()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
