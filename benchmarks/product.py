@@ -123,15 +123,23 @@ class Product:
 
     async def booked(self, campaign_id: str, count: int) -> None:
         """Wait until so many messages of a campaign are booked as sent, for any reader of the database."""
-        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5)) as connection:
+        with closing(self._reader()) as connection:
             sent, last_change = 0, time.monotonic()
             while sent < count:
                 await asyncio.sleep(LOOK_SECONDS)
-                states = dict(connection.execute(_SENT, (campaign_id,)).fetchall())
+                states = _states(connection, campaign_id)
                 if states.get("sent", 0) != sent:
                     sent, last_change = states["sent"], time.monotonic()
                 elif time.monotonic() - last_change > PATIENCE_SECONDS:
                     raise Stuck(f"no message was booked for {PATIENCE_SECONDS:.0f} s; deliveries by state: {states}")
+
+    def count_booked(self, campaign_id: str) -> int:
+        """Return how many messages of a campaign are booked as sent."""
+        with closing(self._reader()) as connection:
+            return _states(connection, campaign_id).get("sent", 0)
+
+    def _reader(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=5)
 
     def usage(self) -> dict[str, Usage]:
         """Return what each process has used so far."""
@@ -163,6 +171,10 @@ async def running(
                 await product.send(await product.prepare(warm_up), warm_up)
         yield product
     shutil.rmtree(directory)
+
+
+def _states(connection: sqlite3.Connection, campaign_id: str) -> dict[str, int]:
+    return dict(connection.execute(_SENT, (campaign_id,)).fetchall())
 
 
 async def requests(campaign_id: str, numbers: Iterable[int]) -> AsyncIterator[scheduler_pb2.AddRecipientsRequest]:

@@ -6,28 +6,19 @@ rendering, the SMTP conversation, to the commit that books the last message as s
 The two-sender rows go into a light sink of our own, since smtp-sink would be the limit.
 """
 
-import argparse
-import asyncio
-import json
-import shutil
-import sqlite3
-import sys
-import time
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks import peers
-from benchmarks.content import FROM, address_of, prebuilt, values_of, write_templates
-from benchmarks.product import AT_LEAST_ONCE, AT_MOST_ONCE, WARM_UP_MESSAGES, WORKROOM, Policy, running
+from benchmarks.clients import Clients
+from benchmarks.command import Command
+from benchmarks.content import prebuilt
+from benchmarks.product import AT_LEAST_ONCE, AT_MOST_ONCE, WARM_UP_MESSAGES, Policy, running
 from benchmarks.profile import profiled
-from benchmarks.programs import ProgramFailed, figures_of, start
 from benchmarks.report import conclude
-from benchmarks.rounds import Row, Series, interleave
+from benchmarks.rounds import Row, Series
 from benchmarks.sinks import count_at, light_sink, smtp_sink
 
-CLIENT = Path(__file__).with_name("nodemailer_client.cjs")
 CONNECTIONS = 10
 ROWS_PER_COMMIT = 100
 COLUMNS = {
@@ -50,16 +41,21 @@ class Bench:
 
     def rows(self) -> dict[str, Row]:
         """Return all rows by name."""
+        clients = Clients(self.messages, CONNECTIONS)
         return {
             "ours_at_most_once": lambda: self.ours(AT_MOST_ONCE),
             "ours_at_least_once": lambda: self.ours(AT_LEAST_ONCE),
             "one_sender_light_sink": lambda: self.light(1),
             "two_senders": lambda: self.light(2),
-            "nodemailer_sqlite": lambda: self.nodemailer_sqlite(ROWS_PER_COMMIT),
-            "nodemailer_sqlite_one_a_commit": lambda: self.nodemailer_sqlite(1),
-            "nodemailer_raw": self.nodemailer_raw,
-            "aiosmtplib": self.aiosmtplib,
-            "smtp_source": self.smtp_source,
+            "nodemailer_sqlite": into_smtp_sink(
+                lambda port: clients.nodemailer_sqlite(port, rows_per_commit=ROWS_PER_COMMIT)
+            ),
+            "nodemailer_sqlite_one_a_commit": into_smtp_sink(
+                lambda port: clients.nodemailer_sqlite(port, rows_per_commit=1)
+            ),
+            "nodemailer_raw": into_smtp_sink(clients.nodemailer_raw),
+            "aiosmtplib": into_smtp_sink(clients.aiosmtplib),
+            "smtp_source": into_smtp_sink(clients.smtp_source),
         }
 
     async def ours(self, policy: Policy) -> Mapping[str, float]:
@@ -79,78 +75,15 @@ class Bench:
         assert taken == self.messages + WARM_UP_MESSAGES, taken
         return sent.figures()
 
-    async def nodemailer_sqlite(self, rows_per_commit: int) -> Mapping[str, float]:
-        """Measure nodemailer that reads its recipients from SQLite, renders, builds, and books every message."""
-        file = write_database(WORKROOM / "nodemailer" / "deliveries.db", WARM_UP_MESSAGES + self.messages)
-        return await self._nodemailer("sqlite", file, str(rows_per_commit))
 
-    async def nodemailer_raw(self) -> Mapping[str, float]:
-        """Measure nodemailer that only transports."""
-        file = WORKROOM / "nodemailer" / "messages.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        ready = [(address_of(n), prebuilt(n).decode("ascii")) for n in range(WARM_UP_MESSAGES + self.messages)]
-        file.write_text(json.dumps({"from": FROM, "messages": ready}), encoding="utf-8")
-        return await self._nodemailer("raw", file)
+def into_smtp_sink(client: Callable[[int], Awaitable[Mapping[str, float]]]) -> Row:
+    """Return a row that runs a client against a fresh smtp-sink."""
 
-    async def aiosmtplib(self) -> Mapping[str, float]:
-        """Measure aiosmtplib that only transports."""
+    async def row() -> Mapping[str, float]:
         async with smtp_sink(await peers.postfix()) as port:
-            command = [sys.executable, "-m", "benchmarks.aiosmtplib_client"]
-            numbers = [port, CONNECTIONS, self.messages, WARM_UP_MESSAGES]
-            return self._per_message(await figures_of(*command, *map(str, numbers)))
+            return await client(port)
 
-    async def smtp_source(self) -> Mapping[str, float]:
-        """Measure the usual load generator: the same message again and again, no book."""
-        tools = await peers.postfix()
-        async with smtp_sink(tools) as port:
-            size = len(prebuilt(0))
-            options = f"-d -s {CONNECTIONS} -m {self.messages} -l {size} -f {FROM} -t {address_of(0)} 127.0.0.1:{port}"
-            began = time.perf_counter()
-            process = await start(tools.source.absolute(), *options.split(), environment=tools.environment)
-            if await process.wait() != 0:
-                raise ProgramFailed(f"smtp-source ended with {process.returncode}")
-            return {"rate": self.messages / (time.perf_counter() - began)}
-
-    async def _nodemailer(self, mode: str, file: Path, *more: str) -> Mapping[str, float]:
-        modules = await peers.node_modules()
-        async with smtp_sink(await peers.postfix()) as port:
-            numbers = [str(number) for number in (port, CONNECTIONS, self.messages, WARM_UP_MESSAGES)]
-            environment = {"NODE_PATH": str(modules)}
-            found = await figures_of("node", CLIENT, mode, *numbers, file, *more, environment=environment)
-        shutil.rmtree(file.parent)
-        return self._per_message(found)
-
-    def _per_message(self, found: Mapping[str, float]) -> dict[str, float]:
-        return {
-            "rate": self.messages / found["seconds"],
-            "cpu_us": found["cpu_seconds"] / self.messages * 1e6,
-            "peak_rss_mb": found["peak_rss_mb"],
-        }
-
-
-def write_database(path: Path, count: int) -> Path:
-    """Make the database that nodemailer works from, as an application of its kind would have it."""
-    shutil.rmtree(path.parent, ignore_errors=True)
-    path.parent.mkdir(parents=True)
-    templates = path.with_name("content.json")
-    write_templates(templates)
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.executescript("""
-            PRAGMA journal_mode = WAL;
-            CREATE TABLE content (value TEXT NOT NULL);
-            CREATE TABLE deliveries (
-                id INTEGER PRIMARY KEY, address TEXT NOT NULL, variables TEXT NOT NULL, state TEXT NOT NULL);
-            CREATE INDEX pending ON deliveries (id) WHERE state = 'pending';
-            CREATE TABLE send_logs (
-                id INTEGER PRIMARY KEY, delivery_id INTEGER NOT NULL, reply TEXT NOT NULL,
-                start_time INTEGER NOT NULL, end_time INTEGER NOT NULL);
-        """)
-        connection.execute("INSERT INTO content VALUES (?)", (templates.read_text(encoding="utf-8"),))
-        connection.executemany(
-            "INSERT INTO deliveries (address, variables, state) VALUES (?, ?, 'pending')",
-            ((address_of(number), json.dumps(values_of(number))) for number in range(count)),
-        )
-    return path
+    return row
 
 
 def summarise(series: Mapping[str, Series]) -> dict[str, object]:
@@ -177,20 +110,11 @@ def summarise(series: Mapping[str, Series]) -> dict[str, object]:
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(prog="benchmarks.send", description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--messages", type=int, default=10_000, help="messages per row and round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="", help="rows, separated by commas; nothing is kept then")
-    parser.add_argument("--profile", action="store_true", help="show where the sender spends its time (needs py-spy)")
-    options = parser.parse_args()
-    rows = Bench(options.messages, options.profile).rows()
-    only = [name for name in options.only.split(",") if name]
-    if unknown := set(only) - rows.keys():
-        parser.error(f"there is no row {', '.join(sorted(unknown))}; there are {', '.join(rows)}")
-    try:
-        series = asyncio.run(interleave({name: rows[name] for name in only or rows}, options.rounds))
-    except peers.PeerMissing as missing:
-        sys.exit(f"The benchmark did not finish: {missing}.")
+    command = Command("send", __doc__)
+    command.parser.add_argument("--messages", type=int, default=10_000, help="messages per row and round")
+    command.parser.add_argument("--profile", action="store_true", help="show where the sender spends its time (py-spy)")
+    options = command.parse()
+    series = command.measure(Bench(options.messages, options.profile).rows())
     conclude(
         "send",
         title=f"{options.messages:,} messages of {len(prebuilt(0)) / 1000:.1f} KB over {CONNECTIONS} connections",
@@ -199,7 +123,7 @@ def main() -> None:
         series=series,
         columns=COLUMNS,
         summary=summarise(series),
-        is_whole=not only and not options.profile,
+        is_whole=command.is_whole and not options.profile,
     )
 
 

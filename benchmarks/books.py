@@ -1,0 +1,76 @@
+"""What exact books cost: the same campaign with and without intents, waiting and not waiting for the disk.
+
+AT_MOST_ONCE puts an intent on disk before every final dot, AT_LEAST_ONCE does not have to. `synchronous=FULL` is what
+is shipped; NORMAL, set here from outside, may lose the last commits with the power. Counted as in `benchmarks.send`,
+into the light sink.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from benchmarks.command import Command
+from benchmarks.product import AT_LEAST_ONCE, AT_MOST_ONCE, Policy, running
+from benchmarks.report import conclude
+from benchmarks.rounds import Row, Series
+from benchmarks.sinks import light_sink
+
+CONNECTIONS = 10
+RELAXED = {name: f"benchmarks.relaxed.{name}" for name in ("scheduler", "sender")}
+COLUMNS = {"rate": "messages/s", "cpu_us": "CPU us/message", "cpu_us_scheduler": "scheduler", "cpu_us_sender": "sender"}
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The rows, each over as many messages."""
+
+    messages: int
+
+    def rows(self) -> dict[str, Row]:
+        """Return all rows by name."""
+        return {
+            "ours_at_most_once_full": lambda: self.ours(AT_MOST_ONCE, {}),
+            "ours_at_least_once_full": lambda: self.ours(AT_LEAST_ONCE, {}),
+            "ours_at_most_once_normal": lambda: self.ours(AT_MOST_ONCE, RELAXED),
+            "ours_at_least_once_normal": lambda: self.ours(AT_LEAST_ONCE, RELAXED),
+        }
+
+    async def ours(self, policy: Policy, modules: Mapping[str, str]) -> Mapping[str, float]:
+        """Measure the product."""
+        async with light_sink() as port, running("books", port, connections=CONNECTIONS, modules=modules) as product:
+            sent = await product.send(await product.prepare(self.messages, policy), self.messages)
+        return sent.figures()
+
+
+def summarise(series: Mapping[str, Series]) -> dict[str, object]:
+    """Return the figures of the last line."""
+    rates = {name.removeprefix("ours_"): round(each["rate"].median, 1) for name, each in series.items()}
+    found: dict[str, object] = dict(rates)
+    for name, one, other in (
+        ("ratio_without_intents", "at_least_once_full", "at_most_once_full"),
+        ("ratio_without_the_disk", "at_most_once_normal", "at_most_once_full"),
+    ):
+        if one in rates and other in rates:
+            found[name] = round(rates[one] / rates[other], 3)
+    return found
+
+
+def main() -> None:
+    """Run from the command line."""
+    command = Command("books", __doc__)
+    command.parser.add_argument("--messages", type=int, default=10_000, help="messages per row and round")
+    options = command.parse()
+    series = command.measure(Bench(options.messages).rows())
+    conclude(
+        "books",
+        title=f"{options.messages:,} messages with and without intents, with both settings of synchronous",
+        unit="messages per second, end to end",
+        key="rate",
+        series=series,
+        columns=COLUMNS,
+        summary=summarise(series),
+        is_whole=command.is_whole,
+    )
+
+
+if __name__ == "__main__":
+    main()
