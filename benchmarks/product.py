@@ -133,6 +133,15 @@ class Product:
                 elif time.monotonic() - last_change > PATIENCE_SECONDS:
                     raise Stuck(f"no message was booked for {PATIENCE_SECONDS:.0f} s; deliveries by state: {states}")
 
+    async def finished(self) -> None:
+        """Wait until the scheduler calls every campaign finished."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                answer = await self.system.scheduler.ListCampaigns(scheduler_pb2.ListCampaignsRequest(), timeout=10)
+                if {campaign.state for campaign in answer.campaigns} <= {scheduler_pb2.Campaign.STATE_FINISHED}:
+                    return
+                await asyncio.sleep(0.1)
+
     def count_booked(self, campaign_id: str) -> int:
         """Return how many messages of a campaign are booked as sent."""
         with closing(self._reader()) as connection:
