@@ -119,17 +119,46 @@ types: setup
 imports: setup
 	@$(PY) .venv/bin/lint-imports --no-logo
 
-# Everything at once, or one figure: each prints its table and one JSON object, and keeps both in benchmarks/results.
+# Speed, all of it or one figure: a table, then one JSON object as the last line. Rounds and sizes: make bench-send BENCH="--rounds 1"
 
 BENCH_STAMP := .venv/.bench
+bench = $(PY) -m benchmarks$(1) --keep $(BENCH)
 
 $(BENCH_STAMP): $(STAMP)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
 
+.PHONY: bench
+bench: $(BENCH_STAMP) ## Measure everything, side by side with others, and write benchmarks/results: a quarter of an hour
+	@$(PY) -m benchmarks --keep
+
 .PHONY: bench-send
 bench-send: $(BENCH_STAMP) ## Messages per second end to end, beside nodemailer, aiosmtplib and smtp-source
-	@$(PY) -m benchmarks.send $(BENCH)
+	@$(call bench,.send)
+
+.PHONY: bench-latency
+bench-latency: $(BENCH_STAMP) ## Messages per second over a wire with a round trip of 20 ms
+	@$(call bench,.latency)
+
+.PHONY: bench-growth
+bench-growth: $(BENCH_STAMP) ## What a message costs in a campaign of 1,000,000 and in one of 10,000, and the memory
+	@$(call bench,.growth)
+
+.PHONY: bench-due
+bench-due: $(BENCH_STAMP) ## From due to the first SMTP byte with 10,000 campaigns, and the cost of waiting
+	@$(call bench,.due)
+
+.PHONY: bench-import
+bench-import: $(BENCH_STAMP) ## How long 100,000 recipients take by stream, and a batch of 500 to the sender
+	@$(call bench,.imports)
+
+.PHONY: bench-fairness
+bench-fairness: $(BENCH_STAMP) ## How long a run of a hundred takes behind a large one
+	@$(call bench,.fairness)
+
+.PHONY: bench-books
+bench-books: $(BENCH_STAMP) ## What exact books cost: with and without intents, with and without waiting for the disk
+	@$(call bench,.books)
 
 # The contract
 

@@ -68,7 +68,7 @@ def main() -> None:
         series=series,
         columns=COLUMNS,
         summary=summarise(series),
-        is_whole=command.is_whole,
+        keep=options.keep,
     )
 
 

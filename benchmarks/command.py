@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from typing import TypeVar
 
 import grpc
@@ -18,14 +18,16 @@ T = TypeVar("T")
 
 
 class Command:
-    """A command line with the options `--rounds` and `--only`."""
+    """A command line, with the options `--rounds` and `--only` where there are rows to measure."""
 
-    def __init__(self, name: str, description: str | None, *, rounds: int = 5) -> None:
-        """Take the name of the module and its docstring."""
+    def __init__(self, name: str, description: str | None, *, rounds: int | None = 5) -> None:
+        """Take the name of the module and its docstring; `rounds` is None where there are no rows."""
         first_line = (description or "").split("\n", maxsplit=1)[0]
         self.parser = argparse.ArgumentParser(prog=f"benchmarks.{name}", description=first_line)
-        self.parser.add_argument("--rounds", type=int, default=rounds, help="how often each row is measured")
-        self.parser.add_argument("--only", default="", help="rows, separated by commas; no file is written then")
+        self.parser.add_argument("--keep", action="store_true", help="write file and plot into benchmarks/results")
+        if rounds is not None:
+            self.parser.add_argument("--rounds", type=int, default=rounds, help="how often each row is measured")
+            self.parser.add_argument("--only", default="", help="rows, separated by commas")
         self._options = argparse.Namespace()
 
     def parse(self) -> argparse.Namespace:
@@ -33,17 +35,13 @@ class Command:
         self._options = self.parser.parse_args()
         return self._options
 
-    @property
-    def is_whole(self) -> bool:
-        """Say whether no row was left out."""
-        return not self._options.only
-
-    def measure(self, rows: Mapping[str, Row]) -> dict[str, Series]:
-        """Measure the rows that were asked for."""
+    def measure(self, rows: Mapping[str, Row], *, extra: Collection[str] = ()) -> dict[str, Series]:
+        """Measure the rows that were asked for: those that are `extra` only by name."""
         only = [name for name in self._options.only.split(",") if name]
         if unknown := set(only) - rows.keys():
             self.parser.error(f"there is no row {', '.join(sorted(unknown))}; there are {', '.join(rows)}")
-        return run(interleave({name: rows[name] for name in only or rows}, self._options.rounds))
+        names = only or [name for name in rows if name not in extra]
+        return run(interleave({name: rows[name] for name in names}, self._options.rounds))
 
 
 def run(work: Coroutine[object, object, T]) -> T:
@@ -52,5 +50,7 @@ def run(work: Coroutine[object, object, T]) -> T:
         return asyncio.run(work)
     except grpc.aio.AioRpcError as error:
         sys.exit(f"The benchmark did not finish: {readable(error)}")
+    except KeyboardInterrupt:
+        sys.exit(130)
     except (PeerMissing, ProgramFailed, Stuck, TimeoutError) as trouble:
         sys.exit(f"The benchmark did not finish: {str(trouble) or 'it took too long'}.")

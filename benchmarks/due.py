@@ -22,6 +22,7 @@ from uuid import uuid4
 
 from benchmarks.command import Command
 from benchmarks.copied_rows import copy_row, spread_id
+from benchmarks.goals import Goal
 from benchmarks.latencies import distribution
 from benchmarks.product import Product, Stuck, running
 from benchmarks.report import conclude
@@ -45,6 +46,12 @@ COLUMNS = {
     "rss_mb_scheduler": "MB scheduler",
     "rss_mb_sender": "MB sender",
 }
+GOALS = (
+    Goal("spread.p99_ms", at_most=1000),
+    Goal("together.p99_ms", at_most=1000),
+    Goal("idle_cpu_ms_per_second.scheduler", at_most=5),
+    Goal("idle_cpu_ms_per_second.sender", at_most=5),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +256,8 @@ def main() -> None:
         series=series,
         columns=COLUMNS,
         summary=summarise(series, bench),
-        is_whole=command.is_whole,
+        goals=GOALS,
+        keep=options.keep,
     )
 
 

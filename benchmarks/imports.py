@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from benchmarks.command import Command
 from benchmarks.content import CONTENT
+from benchmarks.goals import Goal
 from benchmarks.latencies import distribution
 from benchmarks.product import Product, add_recipient, running
 from benchmarks.report import conclude
@@ -27,6 +28,7 @@ COLUMNS = {
     "max_ms": "max ms",
     "cpu_us_sender": "sender us/message",
 }
+GOALS = (Goal("stream_seconds", at_most=5), Goal("send_batch_p50_ms", at_most=15))
 
 
 def rows(recipients: int, batches: int) -> dict[str, Row]:
@@ -102,7 +104,8 @@ def main() -> None:
         series=series,
         columns=COLUMNS,
         summary=summarise(series, options.recipients),
-        is_whole=command.is_whole,
+        goals=GOALS,
+        keep=options.keep,
     )
 
 

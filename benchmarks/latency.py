@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from benchmarks.clients import Clients
 from benchmarks.command import Command
+from benchmarks.goals import Goal
 from benchmarks.product import AT_LEAST_ONCE, AT_MOST_ONCE, Policy, running
 from benchmarks.programs import listening
 from benchmarks.report import conclude
@@ -22,6 +23,12 @@ from demo.system import free_ports
 CONNECTIONS = 50
 ONE_WAY_MILLISECONDS = 10
 COLUMNS = {"rate": "messages/s", "cpu_us": "CPU us/message", "cpu_us_sender": "sender"}
+GOALS = (
+    Goal("ratio_at_most_once", at_least=1.8),
+    Goal("ratio_at_least_once", at_least=1.8),
+    Goal("of_limit_at_most_once", at_least=0.9),
+    Goal("of_limit_at_least_once", at_least=0.9),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,8 @@ def main() -> None:
         series=series,
         columns=COLUMNS,
         summary=summarise(series),
-        is_whole=command.is_whole,
+        goals=GOALS,
+        keep=options.keep,
     )
 
 

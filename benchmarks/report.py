@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from benchmarks.goals import Goal, lines
 from benchmarks.rounds import Series
 from mailer.clock import SystemClock
 
@@ -39,12 +40,16 @@ def conclude(
     series: Mapping[str, Series],
     columns: Mapping[str, str],
     summary: Mapping[str, object],
-    is_whole: bool = True,
+    goals: Sequence[Goal] = (),
+    keep: bool = False,
 ) -> None:
-    """Print the table, keep file and plot of a whole run, and print the summary as the last line."""
+    """Print the table and what became of the goals, keep file and plot when asked, and end with the summary."""
     print(f"\n{title}: median (lowest to highest)\n")
     print(table(series, columns))
-    if is_whole:
+    judged = lines(goals, summary)
+    if judged:
+        print("\n" + "\n".join(judged))
+    if keep:
         RESULTS.mkdir(parents=True, exist_ok=True)
         rounds = {row: {figure: list(spread.values) for figure, spread in each.items()} for row, each in series.items()}
         whole = {
@@ -52,6 +57,7 @@ def conclude(
             "time": f"{SystemClock().now():%Y-%m-%dT%H:%MZ}",
             "machine": machine(),
             "summary": summary,
+            "goals": judged,
             "rounds": rounds,
         }
         (RESULTS / f"{name}.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")

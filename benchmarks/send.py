@@ -13,6 +13,7 @@ from benchmarks import peers
 from benchmarks.clients import Clients
 from benchmarks.command import Command
 from benchmarks.content import prebuilt
+from benchmarks.goals import Goal
 from benchmarks.product import AT_LEAST_ONCE, AT_MOST_ONCE, WARM_UP_MESSAGES, Policy, running
 from benchmarks.profile import profiled
 from benchmarks.report import conclude
@@ -21,6 +22,7 @@ from benchmarks.sinks import count_at, light_sink, smtp_sink
 
 CONNECTIONS = 10
 ROWS_PER_COMMIT = 100
+ONE_A_COMMIT = "nodemailer_sqlite_one_a_commit"
 COLUMNS = {
     "rate": "messages/s",
     "cpu_us": "CPU us/message",
@@ -30,6 +32,12 @@ COLUMNS = {
     "peak_rss_mb_sender": "MB sender",
     "peak_rss_mb": "MB",
 }
+GOALS = (
+    Goal("ratio_at_most_once", at_least=4),
+    Goal("ratio_at_least_once", at_least=4.5),
+    Goal("ratio_two_senders", at_least=1.2),
+    Goal("ratio_two_senders_cpu", at_most=1.15),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +58,7 @@ class Bench:
             "nodemailer_sqlite": into_smtp_sink(
                 lambda port: clients.nodemailer_sqlite(port, rows_per_commit=ROWS_PER_COMMIT)
             ),
-            "nodemailer_sqlite_one_a_commit": into_smtp_sink(
-                lambda port: clients.nodemailer_sqlite(port, rows_per_commit=1)
-            ),
+            ONE_A_COMMIT: into_smtp_sink(lambda port: clients.nodemailer_sqlite(port, rows_per_commit=1)),
             "nodemailer_raw": into_smtp_sink(clients.nodemailer_raw),
             "aiosmtplib": into_smtp_sink(clients.aiosmtplib),
             "smtp_source": into_smtp_sink(clients.smtp_source),
@@ -114,7 +120,7 @@ def main() -> None:
     command.parser.add_argument("--messages", type=int, default=10_000, help="messages per row and round")
     command.parser.add_argument("--profile", action="store_true", help="show where the sender spends its time (py-spy)")
     options = command.parse()
-    series = command.measure(Bench(options.messages, options.profile).rows())
+    series = command.measure(Bench(options.messages, options.profile).rows(), extra=[ONE_A_COMMIT])
     conclude(
         "send",
         title=f"{options.messages:,} messages of {len(prebuilt(0)) / 1000:.1f} KB over {CONNECTIONS} connections",
@@ -123,7 +129,8 @@ def main() -> None:
         series=series,
         columns=COLUMNS,
         summary=summarise(series),
-        is_whole=command.is_whole and not options.profile,
+        goals=GOALS,
+        keep=options.keep,
     )
 
 
