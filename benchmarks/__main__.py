@@ -6,6 +6,7 @@ The last line is one JSON object with the last line of each.
 import argparse
 import asyncio
 import json
+import os
 import sys
 import time
 from asyncio.subprocess import PIPE
@@ -25,8 +26,9 @@ PARTS = {
 async def run_part(name: str, options: list[str]) -> dict[str, object] | None:
     """Run one, with what it says on our own output; return its figures, or None when it did not finish."""
     # A line may be long: the last one has all figures.
+    command = [sys.executable, "-m", f"benchmarks.{name}", *options]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", f"benchmarks.{name}", *options, stdout=PIPE, limit=1 << 20
+        sys.executable, "-m", "benchmarks.child", str(os.getpid()), *command, stdout=PIPE, limit=1 << 20
     )
     assert process.stdout is not None
     line = b""

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import signal
 import sys
 from collections.abc import Collection, Coroutine, Mapping
 from typing import TypeVar
@@ -45,7 +46,8 @@ class Command:
 
 
 def run(work: Coroutine[object, object, T]) -> T:
-    """Run to the end; what stands in the way is said in one line."""
+    """Run to the end; what stands in the way is said in one line. SIGTERM ends it as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return asyncio.run(work)
     except grpc.aio.AioRpcError as error:
