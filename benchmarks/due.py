@@ -24,6 +24,7 @@ from benchmarks.command import Command
 from benchmarks.copied_rows import copy_row, spread_id
 from benchmarks.goals import Goal
 from benchmarks.latencies import distribution
+from benchmarks.old_books import make_old
 from benchmarks.product import Product, Stuck, running
 from benchmarks.report import conclude
 from benchmarks.rounds import Row, Series
@@ -36,7 +37,6 @@ CONNECTIONS = 10
 LEAD_SECONDS = 8.0  # from the moment at which everything is stored to the first that is due
 PATIENCE_SECONDS = 120.0
 SETTLE_SECONDS = 5.0
-INSERTED_AT_ONCE = 500_000
 COLUMNS = {
     "p50_ms": "p50 ms",
     "p99_ms": "p99 ms",
@@ -155,65 +155,6 @@ def read_times(record: Path) -> dict[str, float]:
         when, _, address = line.partition(" ")
         times.setdefault(address, float(when))
     return times
-
-
-def make_old(database: Path, campaigns: int, deliveries: int) -> None:
-    """Fill the database of services that are not running with finished campaigns and sent deliveries."""
-    each = max(deliveries // campaigns, 1)
-    number = f"(n / {each})"
-    run = spread_id("aaaa").replace("n)", f"{number})")
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("PRAGMA cache_size = -1048576")
-        with connection:
-            copy_row(
-                connection,
-                "campaigns",
-                "true",
-                campaigns,
-                replaced={"campaign_id": spread_id("cccc"), "latest_run_id": spread_id("aaaa")},
-            )
-            of_first = "campaign_id NOT LIKE 'cccc%'"
-            copy_row(
-                connection,
-                "runs",
-                of_first,
-                campaigns,
-                replaced={"campaign_id": spread_id("cccc"), "run_id": spread_id("aaaa")},
-            )
-            copy_row(
-                connection,
-                "sender_runs",
-                "run_id NOT LIKE 'aaaa%'",
-                campaigns,
-                replaced={"campaign_id": spread_id("cccc"), "run_id": spread_id("aaaa")},
-            )
-            copy_row(
-                connection,
-                "run_counts",
-                "state = 'sent'",
-                campaigns,
-                replaced={"run_id": spread_id("aaaa"), "delivery_count": str(each)},
-            )
-        (first,) = connection.execute("SELECT min(id) FROM deliveries").fetchone()
-        address = "'old.' || printf('%010d', n) || '@post.example'"
-        for begin in range(0, deliveries, INSERTED_AT_ONCE):
-            count = min(INSERTED_AT_ONCE, deliveries - begin)
-            with connection:
-                copy_row(
-                    connection,
-                    "deliveries",
-                    f"id = {first}",
-                    count,
-                    first=begin,
-                    replaced={
-                        "delivery_key": spread_id("dddd"),
-                        "run_id": run,
-                        "address": address,
-                        "canonical": address,
-                    },
-                )
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def summarise(series: Mapping[str, Series], bench: Bench) -> dict[str, object]:
