@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 from chaos.mutants import MUTANTS
 from chaos.order import Order
@@ -22,7 +23,12 @@ SERVICES = {"sender": sender, "scheduler": scheduler}
 
 
 def main() -> None:
-    """Fork until standard input ends; what was forked dies with this process."""
+    """Fork senders and schedulers."""
+    serve(become)
+
+
+def serve(run: Callable[[Order], int]) -> None:
+    """Fork until standard input ends, and let each child run its order; what was forked dies with this process."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries the dead
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the harness, which ends us
     gc.collect()
@@ -31,12 +37,25 @@ def main() -> None:
         order = Order(**json.loads(line))
         process_id = os.fork()
         if process_id == 0:
-            os._exit(_run(order))
+            _leave_home(order)
+            os._exit(run(order))
         os.write(1, f"{process_id}\n".encode())
 
 
-def _run(order: Order) -> int:
+def become(order: Order) -> int:
     """Become the service."""
+    if order.cold:
+        module = ["chaos.mutant", order.mutant] if order.mutant else [f"services.{order.service}"]
+        os.execv(sys.executable, [sys.executable, "-m", *module])
+    if order.mutant:
+        MUTANTS[order.mutant]()
+    if order.window:
+        arm(Window(order.window), passing=order.passing)
+    return SERVICES[order.service]()
+
+
+def _leave_home(order: Order) -> None:
+    """Let nothing of the nursery show in the child."""
     die_with_parent()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -46,14 +65,6 @@ def _run(order: Order) -> int:
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.environ.update(order.environment)
-    if order.cold:
-        module = ["chaos.mutant", order.mutant] if order.mutant else [f"services.{order.service}"]
-        os.execv(sys.executable, [sys.executable, "-m", *module])
-    if order.mutant:
-        MUTANTS[order.mutant]()
-    if order.window:
-        arm(Window(order.window), passing=order.passing)
-    return SERVICES[order.service]()
 
 
 if __name__ == "__main__":

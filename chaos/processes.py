@@ -90,8 +90,9 @@ class Victim:
 class Nursery:
     """Starts victims, see `chaos.nursery`; those that are left die with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "chaos.nursery") -> None:
         """Start nothing yet."""
+        self._module = module
         self._process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
@@ -101,7 +102,7 @@ class Nursery:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "chaos.nursery",
+            self._module,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=environment | {"MAILER_SETTINGS_FILE": os.devnull},

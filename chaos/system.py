@@ -18,7 +18,7 @@ from chaos.processes import Nursery, Victim
 from mailer.client import connect
 from mailer.v1 import scheduler_pb2_grpc, sender_pb2_grpc
 
-NAMES = ("smtp", "sender", "companion", "scheduler")
+NAMES = ("smtp", "sender", "companion", "scheduler", "backup")
 
 
 @dataclass(slots=True)
@@ -28,9 +28,10 @@ class System:
     directory: Path
     seed: int
     mutant: str = ""
+    victim: str = "sender"  # which of the services the mutant is one of
+    nursery: Nursery = field(default_factory=Nursery)
     ports: dict[str, int] = field(default_factory=dict)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
-    _nursery: Nursery = field(default_factory=Nursery)
     _numbers: "count[int]" = field(default_factory=count)
     _server: asyncio.subprocess.Process | None = None
 
@@ -40,7 +41,7 @@ class System:
         self.ports = dict(zip(NAMES, free_ports(len(NAMES)), strict=True))
         try:
             await self._start_server()
-            await self._stack.enter_async_context(self._nursery)
+            await self._stack.enter_async_context(self.nursery)
         except BaseException:
             await self._stack.aclose()
             raise
@@ -92,8 +93,8 @@ class System:
     async def start_sender(self, life: Life | None = None) -> Victim:
         """Start the sender for a life, or for as long as nobody ends it."""
         if life is None:
-            return await self._start("sender", "sender")
-        return await self._start(
+            return await self.start("sender", "sender")
+        return await self.start(
             "sender",
             "sender",
             window=life.window or "",
@@ -103,16 +104,15 @@ class System:
 
     async def start_companion(self) -> Victim:
         """Start a second sender on the same database."""
-        return await self._start("sender", "companion")
+        return await self.start("sender", "companion")
 
     async def start_scheduler(self) -> Victim:
         """Start the scheduler."""
-        return await self._start("scheduler", "scheduler")
+        return await self.start("scheduler", "scheduler")
 
-    async def _start(
-        self, service: str, name: str, *, window: str = "", passing: int = 0, cold: bool = False
-    ) -> Victim:
-        return await self._nursery.start(
+    async def start(self, service: str, name: str, *, window: str = "", passing: int = 0, cold: bool = False) -> Victim:
+        """Start what the nursery knows as `service`; under its name it finds its port."""
+        return await self.nursery.start(
             Order(
                 service=service,
                 log_file=str(self.directory / "logs" / f"{next(self._numbers):05d}-{name}.log"),
@@ -121,13 +121,14 @@ class System:
                     "MAILER_LOG_FORMAT": "json",
                     "MAILER_LOG_LEVEL": "warning",
                     "MAILER_DATABASE_BUSY_TIMEOUT": "20s",
-                    f"MAILER_{service.upper()}_PORT": str(self.ports[name]),
+                    f"MAILER_{service.upper()}_PORT": str(self.ports.get(name, 0)),
                     f"MAILER_{service.upper()}_METRICS_PORT": "0",
                     "MAILER_SCHEDULER_SENDER_ADDRESS": self.senders_address,
+                    "CHAOS_NAME": name,
                 },
                 window=window,
                 passing=passing,
-                mutant=self.mutant if service == "sender" else "",
+                mutant=self.mutant if service == self.victim else "",
                 cold=cold,
             )
         )
