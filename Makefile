@@ -95,6 +95,10 @@ test: setup ## Run the tests on all cores, or those named by T=...
 chaos: setup ## Kill the services at every instant and count every message (KILLS=100 POLICY=both SEED=... MESSAGES=...)
 	@$(PY) -m chaos $(if $(KILLS),--kills $(KILLS)) $(if $(POLICY),--policy $(POLICY)) $(if $(SEED),--seed $(SEED)) $(if $(MESSAGES),--messages $(MESSAGES))
 
+.PHONY: chaos-backup
+chaos-backup: setup ## Kill the backup service at every phase while others write, and count every row (KILLS=100 SEED=...)
+	@$(PY) -m chaos.backup $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
+
 .PHONY: check
 check: format-check lint types imports protos-lint protos-check ## Everything that judges the code without running it
 
