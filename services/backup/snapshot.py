@@ -108,18 +108,20 @@ class Snapshot:
             "verified_time": self.verified_time and self.verified_time.astimezone(UTC).strftime(_TIME),
         }
         body["manifest_sha256"] = _hash(body)
-        return json.dumps(body, indent=1, ensure_ascii=False).encode() + b"\n"
+        return _written(body)
 
     @classmethod
     def from_json(cls, data: bytes, *, snapshot_id: str) -> Self:
         """Read the manifest that lies under the name of snapshot_id. Raises ManifestDamaged only."""
         try:
             body = json.loads(data)
+            # The hash is of what is said. A bit may change how it is said, too: 1e-05 and 1E-05 are one number.
+            is_as_written = _written(body) == data
             stated = body.pop("manifest_sha256")
             actual = _hash(body)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ManifestDamaged("the manifest cannot be read") from error
-        if stated != actual:
+        if stated != actual or not is_as_written:
             raise ManifestDamaged("the manifest does not match its own hash")
         if body.get("format") != FORMAT:
             raise ManifestDamaged(f"the manifest has format {body.get('format')!r}, not {FORMAT}")
@@ -129,6 +131,10 @@ class Snapshot:
             return cls(**_typed(body))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ManifestDamaged("a field of the manifest is missing, or not what it should be") from error
+
+
+def _written(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 def _hash(body: Mapping[str, Any]) -> str:
