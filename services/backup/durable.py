@@ -1,6 +1,7 @@
 """Files that are either the old or the new one after a power cut, never half of each."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 UNFINISHED = ".new"
@@ -10,15 +11,20 @@ UNFINISHED = ".new"
 def replace_file(path: Path, data: bytes) -> None:
     """Put data at path in one step, readable by the owner only, on disk when this returns.
 
-    Two writers of one file must take turns.
+    Two writers of one file must take turns. Raises OSError, and leaves nothing then.
     """
     beside = unfinished(path)
-    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    move_file(beside, path)
+    try:
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        move_file(beside, path)
+    except OSError:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
 
 
 def unfinished(path: Path) -> Path:

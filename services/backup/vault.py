@@ -113,10 +113,18 @@ class Vault:
         return self._work.scratch(name)
 
     def publish(self, snapshot: Snapshot, packed: Path) -> None:
-        """Make a packed copy that is on disk already into a snapshot. Only under `exclusive`."""
+        """Make a packed copy that is on disk already into a snapshot. Only under `exclusive`.
+
+        Raises OSError, and leaves nothing then: on a full disk a copy without a manifest would take up what is needed.
+        """
         self._mark(snapshot.snapshot_id)
-        move_file(packed, self._packed(snapshot.snapshot_id))
-        replace_file(self._manifest(snapshot.snapshot_id), snapshot.to_json())
+        try:
+            move_file(packed, self._packed(snapshot.snapshot_id))
+            replace_file(self._manifest(snapshot.snapshot_id), snapshot.to_json())
+        except OSError:
+            with suppress(OSError):
+                self.remove(snapshot.snapshot_id)
+            raise
         self._unmark(snapshot.snapshot_id)
 
     def record(self, snapshot: Snapshot) -> bool:
