@@ -11,7 +11,6 @@ from mailer.clock import Clock
 from mailer.errors import FailedPrecondition
 from services.backup.connect import connected, interruptible
 from services.backup.job import Job, Phase
-from services.backup.live import writing_into_store
 from services.backup.proof import pragma, table_names
 
 _PROBE_SECONDS = 0.05
@@ -27,8 +26,8 @@ class WriterWait:
 def copy_database(live: Path, target: Path, job: Job) -> None:
     """Write one consistent view of the live database to target, an empty file; writers go on meanwhile.
 
-    Raises FailedPrecondition without space, and for a database without tables: a copy of nothing must not count
-    as a backup.
+    Raises sqlite3.Error without space, and FailedPrecondition for a database without tables: a copy of nothing must
+    not count as a backup.
     """
     with connected(live, mode="rw") as connection, interruptible(connection, job):
         if not table_names(connection):
@@ -37,7 +36,7 @@ def copy_database(live: Path, target: Path, job: Job) -> None:
                 reason="DATABASE_EMPTY",
             )
         total = pragma(connection, "page_count") * pragma(connection, "page_size")
-        with writing_into_store(), _watched(target, total, job):
+        with _watched(target, total, job):
             connection.execute("VACUUM INTO ?", (str(target),))
         job.step(Phase.COPYING, total, total)
 

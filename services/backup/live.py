@@ -85,6 +85,8 @@ def translated() -> Iterator[None]:
     except sqlite3.Error as error:
         if _class_of(error) in _BEYOND_OPENING:
             raise DamagedLive(str(error)) from error
+        if _class_of(error) == sqlite3.SQLITE_FULL:
+            raise no_space(str(error)) from error
         raise unavailable(error) or error from error
     except OSError as error:
         raise _of_the_disk(error) or error from error
@@ -101,17 +103,6 @@ def _of_the_disk(error: OSError) -> FailedPrecondition | None:
         "folder of the backups is there and can be written, then repeat this call.",
         reason="STORE_UNUSABLE",
     )
-
-
-@contextmanager
-def writing_into_store() -> Iterator[None]:
-    """Say which disk is full, around a statement that writes a file into the store: SQLite does not."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        if _class_of(error) == sqlite3.SQLITE_FULL:
-            raise no_space(str(error)) from error
-        raise
 
 
 def no_space(detail: str) -> FailedPrecondition:

@@ -11,7 +11,7 @@ from mailer.database.migrate import OURS, Migrations, known_revisions, migrate_a
 from mailer.errors import FailedPrecondition
 from services.backup.connect import connected, interruptible
 from services.backup.job import Job, Phase
-from services.backup.live import translated, writing_into_store
+from services.backup.live import translated
 from services.backup.pack import damaged, unpack
 from services.backup.proof import Contents, NotSound, pragma, prove, read_contents
 from services.backup.snapshot import ENGINE, Snapshot
@@ -120,8 +120,7 @@ def rebuild(stage: Path, target: Path, page_size: int, job: Job) -> None:
     """
     with translated(), connected(stage, mode="rw") as connection, interruptible(connection, job):
         connection.execute(f"PRAGMA page_size={page_size:d}")
-        with writing_into_store():
-            connection.execute("VACUUM INTO ?", (str(target),))
+        connection.execute("VACUUM INTO ?", (str(target),))
 
 
 def page_size_of(path: Path) -> int:

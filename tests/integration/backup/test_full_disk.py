@@ -62,10 +62,14 @@ RESTORES = [
     ("store", "before"),
     ("store", "staging"),
     ("store", "rebuilding"),
+    ("store", "preparing"),
     ("store", "copying the state before"),
     ("store", "packing the state before"),
     ("store", "publishing"),
+    ("store", "carrying"),
     ("store", "writing down"),
+    ("live", "swapping"),
+    ("both", "swapping"),
 ]
 
 
