@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mailer.clock import Clock
-from mailer.errors import Aborted, DataLoss
+from mailer.errors import Aborted, DataLoss, MailerError
 from mailer.log import get_logger
 from services.backup import carry
 from services.backup.campaigns import held_campaigns
@@ -253,14 +253,16 @@ class Restorer:
 
     def _settle(self, restored: Restored) -> None:
         """Look at the restored database and bring it from the journal into the file."""
-        with translated(), connected(self._live, mode="rw", timeout=_CHECKPOINT_PATIENCE_SECONDS) as live:
-            try:
-                live.execute("PRAGMA journal_mode=WAL")
-                live.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            except sqlite3.OperationalError as error:
-                # Somebody reads: the next checkpoint of any process does it.
-                log.info("the journal is emptied later", error=str(error))
-            problem = live.execute("PRAGMA quick_check(1)").fetchone()[0]
+        try:
+            with translated(), connected(self._live, mode="rw", timeout=_CHECKPOINT_PATIENCE_SECONDS) as live:
+                _empty_journal(live)
+                problem = live.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except MailerError as error:
+            message = (
+                f"The database was restored, but cannot be looked at: {error.message.rstrip('.')}. Mend that, and "
+                "repeat this call with the same request_id: it restores nothing a second time."
+            )
+            raise MailerError(error.code, error.reason, message, error.metadata) from error
         if problem != "ok":
             raise DataLoss(
                 f"The database was restored but is not sound: {problem}. Restore another snapshot; the state "
@@ -302,6 +304,15 @@ class Restorer:
                 return read_incarnation(live)
         except sqlite3.Error:
             return ""
+
+
+def _empty_journal(live: sqlite3.Connection) -> None:
+    try:
+        live.execute("PRAGMA journal_mode=WAL")
+        live.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.OperationalError as error:
+        # Somebody reads: the next checkpoint of any process does it.
+        log.info("the journal is emptied later", error=str(error))
 
 
 @contextmanager

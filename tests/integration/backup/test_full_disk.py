@@ -90,6 +90,13 @@ def test_a_restore_that_has_happened_is_written_down_later(tmp_path: Path) -> No
     assert report["repeated"] == ""
 
 
+def test_a_restore_that_has_happened_says_so_when_the_database_cannot_be_looked_at(tmp_path: Path) -> None:
+    report = filled(tmp_path, "live", "restore", "settling")
+    assert (report["reason"], report["era"], report["is_sound"]) == ("DATABASE_FULL", "old", True)
+    assert "was restored" in report["message"]
+    assert report["repeated"] == ""
+
+
 def test_a_lost_database_is_put_back_whole_or_not_at_all(tmp_path: Path) -> None:
     report = filled(tmp_path, "live", "restore offline", "putting in place")
     assert (report["reason"], report["era"], report["leftovers"]) == ("NOT_ENOUGH_SPACE", "", [])
