@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import grpc
+import pytest
 
 from mailer.clock import SystemClock
 from mailer.v1 import backup_pb2, scheduler_pb2, sender_pb2
@@ -32,6 +33,13 @@ async def restore(operator: Operator, snapshot_id: str) -> backup_pb2.BackupRest
 async def resume(operator: Operator, campaign_id: str) -> None:
     request = scheduler_pb2.ResumeCampaignRequest(campaign_id=campaign_id)
     await operator.system.scheduler.ResumeCampaign(request, timeout=10)
+
+
+async def held(operator: Operator) -> list[str]:
+    """Return the campaigns that wait for a person."""
+    request = scheduler_pb2.ListCampaignsRequest(states=[HELD])
+    answer = await operator.system.scheduler.ListCampaigns(request, timeout=10)
+    return [campaign.campaign_id for campaign in answer.campaigns]
 
 
 async def arrives_while_nobody_acts(operator: Operator) -> int:
@@ -85,6 +93,32 @@ async def test_a_restore_in_the_middle_of_sending_stops_it_and_loses_nobody(tmp_
         assert len(operator.copies()) >= counts.sent_count
 
 
+@pytest.mark.parametrize(
+    ("point", "sent_since"), [("before it existed", COUNT), ("as a draft", COUNT), ("once it was finished", 0)]
+)
+async def test_a_campaign_that_has_gone_out_reaches_nobody_again_whenever_the_snapshot_was_taken(
+    tmp_path: Path, point: str, sent_since: int
+) -> None:
+    async with running_system(tmp_path, "a", delay=0.01) as operator:
+        await operator.add_account("a")
+        taken = await snapshot(operator)
+        campaign_id = await draft(operator, COUNT)
+        if point == "as a draft":
+            taken = await snapshot(operator)
+        await schedule(operator, campaign_id)
+        await operator.finished(campaign_id)
+        if point == "once it was finished":
+            taken = await snapshot(operator)
+        assert (await restore(operator, taken)).sent_since_count == sent_since
+        assert await arrives_while_nobody_acts(operator) == 0
+        for held_id in await held(operator):
+            await resume(operator, held_id)
+        await operator.finished(campaign_id)
+        assert await arrives_while_nobody_acts(operator) == 0
+        assert len(operator.copies()) == COUNT
+        assert set(operator.copies().values()) == {1}
+
+
 async def test_a_campaign_that_fired_after_the_snapshot_does_not_fire_again(tmp_path: Path) -> None:
     async with running_system(tmp_path, "a") as operator:
         await operator.add_account("a")
@@ -111,6 +145,7 @@ async def test_with_the_database_lost_started_runs_are_unknown_and_nothing_is_se
         for name in ("sender", "scheduler"):
             await operator.start(name)
         await becomes(operator, campaign_id, HELD)
+        assert await arrives_while_nobody_acts(operator) == 0
         await resume(operator, campaign_id)
         assert await arrives_while_nobody_acts(operator) == 0
         run_id = (await operator.progress(campaign_id)).latest_run.run_id
@@ -147,13 +182,15 @@ async def once_available(act: Callable[[], Awaitable[str]]) -> str:
 async def scheduled(operator: Operator, *, count: int, delay: timedelta) -> str:
     """Make a campaign that fires after a while; return its id."""
     campaign_id = await draft(operator, count)
-    request = scheduler_pb2.ScheduleCampaignRequest(
-        request_id=uuid4().hex,
-        campaign_id=campaign_id,
-        schedule=scheduler_pb2.Schedule(send_time=to_timestamp(SystemClock().now() + delay)),
-    )
-    await operator.system.scheduler.ScheduleCampaign(request, timeout=10)
+    await schedule(operator, campaign_id, delay=delay)
     return campaign_id
+
+
+async def schedule(operator: Operator, campaign_id: str, *, delay: timedelta = timedelta()) -> None:
+    request = scheduler_pb2.ScheduleCampaignRequest(request_id=uuid4().hex, campaign_id=campaign_id)
+    if delay:
+        request.schedule.send_time.CopyFrom(to_timestamp(SystemClock().now() + delay))
+    await operator.system.scheduler.ScheduleCampaign(request, timeout=10)
 
 
 async def draft(operator: Operator, count: int) -> str:
