@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mailer.clock import SystemClock
-from services.backup import restore, swap, vault
+from services.backup import offline, restore, swap, vault
 from services.backup.create import Creator, Wish
 from services.backup.job import Job, Progress
 from services.backup.restore_book import RestoreBook
@@ -58,6 +58,9 @@ _BEFORE: dict[str, tuple[object, str]] = {
     "between the renames": (vault, "replace_file"),
     "before the entry": (RestoreBook, "write"),
     "after the commit": (restore.Restorer, "_settle"),
+    "before the file is in place": (offline, "_set_aside"),
+    "while the file is missing": (os, "link"),
+    "after the file is in place": (restore.Restorer, "_close"),
 }
 
 

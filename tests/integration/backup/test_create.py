@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mailer.clock import SystemClock
-from mailer.errors import CannotStart, DataLoss, FailedPrecondition, MailerError
+from mailer.errors import AlreadyExists, CannotStart, DataLoss, FailedPrecondition, MailerError
 from services.backup.create import Creator, Wish
 from services.backup.drill import drill
 from services.backup.job import Job, Phase, Progress
@@ -66,6 +66,19 @@ def test_broken_references_make_no_snapshot(live: Path, vault: Vault, take: Take
     with pytest.raises(DataLoss, match="refers to a row"):
         take()
     assert vault.snapshots() == []
+
+
+def test_a_create_that_is_repeated_after_a_restart_is_answered_with_its_snapshot(
+    vault: Vault, live: Path, creator: Creator, job: Job
+) -> None:
+    wish = Wish(trigger=Trigger.MANUAL, request_id="r", request_digest="body", note="first")
+    snapshot = creator.create(wish, job)
+    started_anew = Creator(vault=Vault(vault.directory), live=live, clock=SystemClock())
+    assert started_anew.create(wish, job) == snapshot
+    with pytest.raises(AlreadyExists, match="was used for another Create") as caught:
+        started_anew.create(replace(wish, request_digest="another body"), job)
+    assert caught.value.reason == "REQUEST_ID_REUSED"
+    assert vault.snapshots() == [snapshot]
 
 
 def test_a_full_disk_is_said_before_anything_is_written(

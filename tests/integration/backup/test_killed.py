@@ -61,6 +61,36 @@ def test_a_killed_create_is_not_listed_and_is_swept(live: Path, vault: Vault, ta
     assert take().state is State.OK
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+@pytest.mark.parametrize(
+    "where", ["before the file is in place", "while the file is missing", "after the file is in place"]
+)
+def test_a_killed_restore_of_a_lost_database_can_be_repeated(  # noqa: PLR0917
+    live: Path, vault: Vault, take: Take, restorer: Restorer, job: Job, where: str, is_damaged: bool
+) -> None:
+    add_run(live, "run")
+    add_delivery(live, "ada", run_id="run")
+    add_delivery(live, "bob", run_id="run", state="sent")
+    snapshot = take()
+    for path in live.parent.glob("mailer.db*"):
+        path.unlink()
+    damage = b"damaged beyond opening" * 1000
+    if is_damaged:
+        live.write_bytes(damage)
+    kill("restore", live, vault, where, snapshot.snapshot_id)
+    Vault(vault.directory).open()
+    restorer.sweep()
+    assert temporary(vault) == []
+    assert [path.name for path in live.parent.iterdir() if "arriving" in path.name] == []
+    before = rows(live, "SELECT incarnation FROM database_identity") if where.startswith("after") else []
+    restored = restorer.restore(snapshot.snapshot_id, job, request_id="r")
+    assert states(live) == {"ada": "unknown", "bob": "sent"}
+    assert rows(live, "PRAGMA integrity_check") == [("ok",)]
+    assert not before or before == [(restored.incarnation,)]
+    asides = [path.read_bytes() for path in live.parent.glob("mailer.db.damaged-*") if path.suffix != ".users"]
+    assert asides == ([damage] if is_damaged else [])
+
+
 @pytest.mark.parametrize(
     ("where", "happened"),
     [

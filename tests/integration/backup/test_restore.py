@@ -4,6 +4,7 @@ import errno
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,30 @@ class TestRefused:
         change(live, f"PRAGMA application_id = {0x4D41494C}")
         with pytest.raises(FailedPrecondition, match="another application"):
             restorer.restore(snapshot.snapshot_id, job, request_id="r")
+
+    def test_a_snapshot_of_another_engine(
+        self, live: Path, vault: Vault, take: Take, restorer: Restorer, job: Job
+    ) -> None:
+        snapshot = take()
+        vault.record(replace(snapshot, engine="postgresql"))
+        for refused in (restorer.plan, partial(restorer.restore, request_id="r")):
+            with pytest.raises(FailedPrecondition, match="is of postgresql") as caught:
+                refused(snapshot.snapshot_id, job)
+            assert caught.value.reason == "WRONG_ENGINE"
+        assert incarnation(live) == "first"
+
+    @pytest.mark.parametrize("size", [0, 1, -1])
+    def test_a_snapshot_that_was_cut(  # noqa: PLR0917
+        self, live: Path, vault: Vault, take: Take, restorer: Restorer, job: Job, size: int
+    ) -> None:
+        snapshot = take()
+        packed = vault.packed_path(snapshot)
+        packed.write_bytes(packed.read_bytes()[:size])
+        for refused in (restorer.plan, partial(restorer.restore, request_id="r")):
+            with pytest.raises(DataLoss) as caught:
+                refused(snapshot.snapshot_id, job)
+            assert caught.value.reason == "SNAPSHOT_DAMAGED"
+        assert incarnation(live) == "first"
 
     def test_more_time_under_the_lock_than_allowed(self, live: Path, vault: Vault, take: Take, job: Job) -> None:
         snapshot = take()

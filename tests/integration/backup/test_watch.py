@@ -1,19 +1,26 @@
 """A schedule that is not kept shows in health and figures."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
+from mailer.client import connect
 from mailer.errors import CannotStart
+from mailer.server import GrpcServer
+from services.backup.__main__ import SERVICE
 from services.backup.create import Creator, Wish
 from services.backup.job import Job
 from services.backup.keeper import Keeper
 from services.backup.metrics import BackupMetrics
 from services.backup.snapshot import Trigger
 from services.backup.stage import Stages
+from services.backup.ticker import Ticker
 from services.backup.vault import Vault
+from services.backup.watch import watch
 from tests.fakes.clock import FakeClock
 from tests.integration.backup.conftest import make_restorer
 from tests.integration.backup.mailing import MIGRATIONS, change
@@ -62,6 +69,58 @@ async def test_a_scheduled_snapshot_that_fails_is_counted_and_said(
     assert "another application" in health.status.failure
     labels = {"operation": "create", "outcome": "not_a_mailer_database"}
     assert registry.get_sample_value("mailer_backup_operations_total", labels) == 1
+
+
+async def test_the_health_service_says_under_a_name_of_its_own_when_snapshots_stop(
+    keeper: Keeper, clock: FakeClock
+) -> None:
+    server = GrpcServer([SERVICE], host="127.0.0.1", port=0, clock=clock, registry=CollectorRegistry(), drain_seconds=1)
+    await server.start()
+    watching = asyncio.create_task(watch(keeper, server, clock))
+    async with connect(f"127.0.0.1:{server.port}") as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        seen = health.Watch(health_pb2.HealthCheckRequest(service="mailer.v1.Backup.schedule"), timeout=30)
+        statuses = (one.status async for one in seen if one.status != health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+
+        async def next_status() -> int:
+            """Return what it says next, after however many minutes."""
+            task = asyncio.ensure_future(anext(statuses))
+            while not task.done():
+                await clock.advance(60)
+                await asyncio.sleep(0.01)
+            return int(await task)
+
+        assert await next_status() == health_pb2.HealthCheckResponse.SERVING
+        await clock.advance(timedelta(days=2).total_seconds())
+        assert await next_status() == health_pb2.HealthCheckResponse.NOT_SERVING
+        whole = await health.Check(health_pb2.HealthCheckRequest(), timeout=5)
+        assert whole.status == health_pb2.HealthCheckResponse.SERVING
+        assert await keeper.take_scheduled()
+        assert await next_status() == health_pb2.HealthCheckResponse.SERVING
+    watching.cancel()
+    await server.stop()
+
+
+async def test_firings_that_were_missed_while_the_service_was_off_are_caught_up_by_one_snapshot(
+    keeper: Keeper, vault: Vault, clock: FakeClock
+) -> None:
+    assert await keeper.take_scheduled()
+    await clock.advance(timedelta(days=5).total_seconds())
+    await keeper.open()
+    ticker = Ticker(
+        "snapshot",
+        clock=clock,
+        schedule=lambda: keeper.settings.schedule,
+        done_until=keeper.done_until,
+        action=keeper.take_scheduled,
+    )
+    running = asyncio.create_task(ticker.run())
+    async with asyncio.timeout(20):
+        while (due := ticker.next_due()) is None or due <= clock.now():
+            await asyncio.sleep(0.01)
+    running.cancel()
+    assert due - clock.now() < timedelta(days=1)
+    assert len(vault.snapshots()) == 2
 
 
 async def test_a_service_that_was_off_knows_from_the_store_when_it_last_worked(
