@@ -7,6 +7,7 @@ from uuid import uuid4
 import typer
 from rich.progress import DownloadColumn
 
+from mailer.cli.backup_key import new_key
 from mailer.cli.backup_settings import settings
 from mailer.cli.backup_view import (
     created,
@@ -38,6 +39,7 @@ from mailer.v1 import backup_pb2, backup_pb2_grpc, scheduler_pb2
 
 commands = Commands("Snapshots of the database: taken while everything works, and restored without sending twice.")
 commands.command("settings")(settings)
+commands.command("new-key")(new_key)
 
 _HOURS = 6 * 3600.0
 

@@ -41,11 +41,16 @@ def snapshot_table(out: Output, snapshots: Iterable[backup_pb2.Snapshot]) -> Ren
             size(one.size_bytes),
             snapshot_trigger(one),
             ", ".join([*(["pinned"] if one.pinned else []), *one.keep_reasons]) or "the next prune removes it",
-            one.damage or one.note,
+            one.damage or _locked(one) or one.note,
         )
         for one in snapshots
     )
     return out.table(columns, rows, empty="There is no snapshot yet. Take one: mailer backup create")
+
+
+def _locked(snapshot: backup_pb2.Snapshot) -> str:
+    is_locked = snapshot.state == backup_pb2.Snapshot.STATE_LOCKED
+    return f"the service was not given key {snapshot.key_id}" if is_locked else ""
 
 
 def snapshot_details(out: Output, snapshot: backup_pb2.Snapshot) -> RenderableType:
@@ -71,6 +76,7 @@ def _details(snapshot: backup_pb2.Snapshot) -> list[tuple[str, str | Text]]:
         ("size", f"{size(snapshot.size_bytes)}, the database {size(snapshot.database_size_bytes)}"),
         ("holds", f"{count_of(rows, 'row')} in {count_of(len(snapshot.row_counts), 'table')}"),
         ("sha256", snapshot.sha256),
+        ("encrypted", f"under key {snapshot.key_id}" if snapshot.key_id else ""),
         ("kept", "pinned" if snapshot.pinned else ", ".join(snapshot.keep_reasons)),
         ("note", snapshot.note),
     ]

@@ -25,7 +25,7 @@ _STYLES = {
         "disabled",
         "resting",
     },
-    "red": {"failed", "open", "circuit open", "damaged", "expired", "stale"},
+    "red": {"failed", "open", "circuit open", "damaged", "expired", "stale", "locked"},
     "magenta": {"unknown"},
     "cyan": {"running", "dispatching", "sending", "scheduled", "active", "claimed", "dot intent"},
     "dim": {"cancelled", "suppressed", "draft", "pending"},

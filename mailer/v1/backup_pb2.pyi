@@ -42,6 +42,8 @@ class Snapshot(_message.Message):
         """Does not match its manifest; Restore refuses it."""
         STATE_UNVERIFIED: Snapshot._State.ValueType  # 3
         """Not read since it appeared here."""
+        STATE_LOCKED: Snapshot._State.ValueType  # 4
+        """Encrypted under a key that the service was not given: Verify and Restore refuse it with the reason SNAPSHOT_KEY_MISSING."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """What is known about its soundness."""
@@ -54,6 +56,8 @@ class Snapshot(_message.Message):
     """Does not match its manifest; Restore refuses it."""
     STATE_UNVERIFIED: Snapshot.State.ValueType  # 3
     """Not read since it appeared here."""
+    STATE_LOCKED: Snapshot.State.ValueType  # 4
+    """Encrypted under a key that the service was not given: Verify and Restore refuse it with the reason SNAPSHOT_KEY_MISSING."""
 
     class _Trigger:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -116,6 +120,7 @@ class Snapshot(_message.Message):
     KEEP_REASONS_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     DAMAGE_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
     """Id, made by the server."""
     trigger: Global___Snapshot.Trigger.ValueType
@@ -136,6 +141,8 @@ class Snapshot(_message.Message):
     """A remark of whoever took it."""
     damage: _builtins.str
     """What is wrong with it, when it is DAMAGED."""
+    key_id: _builtins.str
+    """Id of the key that it is encrypted under; empty when it is not encrypted."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """The instant it shows."""
@@ -169,10 +176,11 @@ class Snapshot(_message.Message):
         keep_reasons: _abc.Iterable[_builtins.str] | None = ...,
         note: _builtins.str = ...,
         damage: _builtins.str = ...,
+        key_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "verify_time", b"verify_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "damage", b"damage", "database_size_bytes", b"database_size_bytes", "engine", b"engine", "keep_reasons", b"keep_reasons", "note", b"note", "pinned", b"pinned", "row_counts", b"row_counts", "sha256", b"sha256", "size_bytes", b"size_bytes", "snapshot_id", b"snapshot_id", "state", b"state", "trigger", b"trigger", "verify_time", b"verify_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "damage", b"damage", "database_size_bytes", b"database_size_bytes", "engine", b"engine", "keep_reasons", b"keep_reasons", "key_id", b"key_id", "note", b"note", "pinned", b"pinned", "row_counts", b"row_counts", "sha256", b"sha256", "size_bytes", b"size_bytes", "snapshot_id", b"snapshot_id", "state", b"state", "trigger", b"trigger", "verify_time", b"verify_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,7 +29,7 @@ SERVICE = backup_pb2.DESCRIPTOR.services_by_name["Backup"]
 @asynccontextmanager
 async def build(process: ServiceProcess[BackupServiceSettings]) -> AsyncIterator[None]:
     """Build the service, start its schedules, and end them."""
-    vault = Vault(process.settings.store_dir)
+    vault = Vault(process.settings.store_dir, process.settings.keys())
     with vault.occupied():
         async with _working(process, vault):
             yield

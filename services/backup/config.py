@@ -1,13 +1,16 @@
 """The settings of the backup service that stay as they are while it runs; the others are in settings.py."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mailer.config import CommonSettings, Span, parse_span
 from mailer.database.engine import locate
 from mailer.errors import CannotStart
+from mailer.secrets import Secret
+from mailer.snapshot_key import SnapshotKey, read_keys
+from services.backup.encryption import Keys
 
 
 class BackupServiceSettings(CommonSettings):
@@ -25,6 +28,18 @@ class BackupServiceSettings(CommonSettings):
     lock_limit: Span = Field(
         parse_span("2m"), description="How long Restore may keep other writers waiting; beyond it nothing happens."
     )
+    encryption: Literal["auto", "off"] = Field(
+        "auto", description="auto: new snapshots are encrypted where a key is set; off: they are not, keys only open."
+    )
+    encryption_key_file: Path | None = Field(
+        None, description="Keys that encrypt snapshots, one a line in base64: the first encrypts, all of them open."
+    )
+    encryption_key: Secret | None = Field(None, description="Instead of the file: keys in base64, comma separated.")
+
+    @field_validator("encryption", mode="before")
+    @classmethod
+    def _lower_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     @property
     def live(self) -> Path:
@@ -33,7 +48,7 @@ class BackupServiceSettings(CommonSettings):
 
     def problems(self) -> list[str]:
         """Return what is wrong between settings, one line each."""
-        found = super().problems()
+        found = [*super().problems(), *self._key_problems()]
         try:
             location = locate(self.database_url)
         except CannotStart as error:
@@ -43,3 +58,31 @@ class BackupServiceSettings(CommonSettings):
                 f"{self.name_of('database_url')}: the backup service keeps SQLite databases; for PostgreSQL use pg_dump"
             )
         return found
+
+    def keys(self) -> Keys:
+        """Return the keys of the snapshots; `problems` has found them to be usable."""
+        return Keys(self._read_keys(), off=self.encryption == "off")
+
+    def _read_keys(self) -> tuple[SnapshotKey, ...]:
+        if self.encryption_key is not None:
+            return read_keys(self.encryption_key.reveal().replace(",", "\n"))
+        return () if self.encryption_key_file is None else read_keys(self.encryption_key_file.read_text())
+
+    def _key_problems(self) -> list[str]:
+        """Return why snapshots could not be encrypted as they should be: then the service does not start."""
+        in_file, path = self.name_of("encryption_key_file"), self.encryption_key_file
+        if self.encryption_key is not None and path is not None:
+            return [f"{in_file}: {self.name_of('encryption_key')} is set, too; set one of them"]
+        if path is not None and path.resolve().is_relative_to(self.store_dir.resolve()):
+            return [f"{in_file}: {path} lies among the snapshots, where a thief of them finds it; keep it elsewhere"]
+        how = "`mailer backup new-key FILE` makes a key"
+        try:
+            self._read_keys()
+        except OSError as error:
+            return [f"{in_file}: {path} cannot be read: {error.strerror}; {how}"]
+        except ValueError as error:
+            name = in_file if self.encryption_key is None else self.name_of("encryption_key")
+            # The text that cannot be decoded may be part of a key.
+            problem = "it is no text" if isinstance(error, UnicodeError) else error
+            return [f"{name}: {problem}; {how}"]
+        return []

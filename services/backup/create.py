@@ -120,16 +120,17 @@ class Creator:
         self, proven: Snapshot, plain: Path, packed: Path, job: Job, *, began: float, wait: WriterWait
     ) -> Snapshot:
         """Return the finished snapshot: packed, on disk, read back and the same."""
-        figures = pack(plain, packed, job)
+        figures = pack(plain, packed, job, keys=self._vault.keys, snapshot_id=proven.snapshot_id)
         snapshot = replace(
             proven,
             plain_size_bytes=figures.plain_size_bytes,
             plain_sha256=figures.plain_sha256,
             packed_size_bytes=figures.packed_size_bytes,
             packed_sha256=figures.packed_sha256,
+            key_id=figures.key_id,
             writer_wait_seconds=wait.seconds,
         )
-        read_back(packed, snapshot, job)
+        read_back(packed, snapshot, job, keys=self._vault.keys)
         return replace(
             snapshot,
             duration_seconds=self._clock.monotonic() - began,

@@ -11,6 +11,7 @@ from mailer.errors import Aborted, AlreadyExists, MailerError
 from mailer.log import get_logger
 from services.backup import drill, pruning
 from services.backup.create import Creator, Wish
+from services.backup.encryption import refuse_silent_end
 from services.backup.job import Job, Progress
 from services.backup.live import translated
 from services.backup.metrics import BackupMetrics
@@ -19,6 +20,7 @@ from services.backup.restore_book import Restored
 from services.backup.retention import Policy
 from services.backup.schedule import check_zone
 from services.backup.settings import Settings, SettingsFile
+from services.backup.shown import Shown
 from services.backup.snapshot import Snapshot, State, Trigger
 from services.backup.stage import Stages
 from services.backup.status import Status, StatusFile, is_frozen, is_stale
@@ -81,6 +83,7 @@ class Keeper:
         except OSError as error:
             raise cannot_use(self._vault.directory, error) from error
         self._settings = await asyncio.to_thread(self._settings_file.load)
+        refuse_silent_end(self._vault.keys, await self.snapshots())
         now = self._clock.now()
         status = (await asyncio.to_thread(self._status_file.load)).as_of(now)
         if status.success_time is None:
@@ -114,7 +117,7 @@ class Keeper:
             return Health(self._status.failed(now, error.message, error.reason), stale=True)
         newest = _newest(snapshots, now)
         stale = is_stale(self._settings.schedule, newest=newest, status=self._status, now=now)
-        self._metrics.count_snapshots(snapshots)
+        self._metrics.count_snapshots(self._shown(snapshots))
         self._metrics.newest.set(newest.timestamp() if newest else 0)
         self._metrics.stale.set(stale)
         drilled = self._status.drill_time
@@ -159,11 +162,25 @@ class Keeper:
             log.info("snapshots removed", snapshot_ids=pruned.removed, freed_bytes=pruned.freed_bytes)
         return pruned
 
-    async def reasons(self, snapshots: list[Snapshot]) -> dict[str, tuple[str, ...]]:
-        """Return why the policy of the settings keeps each of them."""
+    async def listed(self) -> list[Shown]:
+        """Return all snapshots as List shows them, newest first."""
+        return self._shown(await self.snapshots())
+
+    async def shown(self, snapshot: Snapshot) -> Shown:
+        """Return one snapshot as List would show it."""
+        listed = await self.listed()
+        return next(
+            (one for one in listed if one.snapshot.snapshot_id == snapshot.snapshot_id), Shown(snapshot=snapshot)
+        )
+
+    def _shown(self, snapshots: list[Snapshot]) -> list[Shown]:
         now, zone = self._clock.now(), check_zone(self._settings.time_zone)
         verdicts = pruning.verdicts(self._settings.policy, snapshots, now=now, zone=zone)
-        return {verdict.snapshot_id: verdict.reasons for verdict in verdicts}
+        reasons = {verdict.snapshot_id: verdict.reasons for verdict in verdicts}
+        return [
+            Shown(snapshot=one, keep_reasons=reasons[one.snapshot_id], locked=not self._vault.keys.can_open(one))
+            for one in snapshots
+        ]
 
     async def plan_restore(self, snapshot_id: str, *, limit_seconds: float | None = None) -> Restored:
         """Return what a restore would do."""

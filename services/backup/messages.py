@@ -11,12 +11,14 @@ from services.backup.pruning import Pruned
 from services.backup.restore_book import Restored
 from services.backup.retention import LONGEST_WITHIN, Policy
 from services.backup.settings import Settings
-from services.backup.snapshot import Snapshot, State, Trigger
+from services.backup.shown import Shown
+from services.backup.snapshot import State, Trigger
 
 _STATES = {
     State.OK: pb.Snapshot.STATE_OK,
     State.DAMAGED: pb.Snapshot.STATE_DAMAGED,
     State.UNVERIFIED: pb.Snapshot.STATE_UNVERIFIED,
+    State.LOCKED: pb.Snapshot.STATE_LOCKED,
 }
 _TRIGGERS = {
     Trigger.MANUAL: pb.Snapshot.TRIGGER_MANUAL,
@@ -32,13 +34,14 @@ _PHASES = {
 }
 
 
-def snapshot_message(snapshot: Snapshot, reasons: tuple[str, ...]) -> pb.Snapshot:
-    """Return a snapshot for the wire, with why it is kept."""
+def snapshot_message(shown: Shown) -> pb.Snapshot:
+    """Return a snapshot for the wire."""
+    snapshot = shown.snapshot
     return pb.Snapshot(
         snapshot_id=snapshot.snapshot_id,
         create_time=to_timestamp(snapshot.created_time),
         trigger=_TRIGGERS[snapshot.trigger] if snapshot.packed_sha256 else pb.Snapshot.TRIGGER_UNSPECIFIED,
-        state=_STATES[snapshot.state],
+        state=_STATES[shown.state],
         verify_time=to_timestamp(snapshot.verified_time),
         size_bytes=snapshot.packed_size_bytes,
         database_size_bytes=snapshot.plain_size_bytes,
@@ -46,9 +49,10 @@ def snapshot_message(snapshot: Snapshot, reasons: tuple[str, ...]) -> pb.Snapsho
         engine=snapshot.engine,
         row_counts=snapshot.row_counts,
         pinned=snapshot.pinned,
-        keep_reasons=reasons,
+        keep_reasons=shown.keep_reasons,
         note=snapshot.note,
         damage=snapshot.damage,
+        key_id=snapshot.key_id,
     )
 
 
@@ -56,14 +60,15 @@ def wanted_states(states: "list[pb.Snapshot.State.ValueType]", violations: Viola
     """Return the states asked for; none mean all."""
     known = {number: state for state, number in _STATES.items()}
     if any(number not in known for number in states):
-        violations.add("states", "use STATE_OK, STATE_DAMAGED and STATE_UNVERIFIED, or nothing for all")
+        violations.add("states", "use STATE_OK, STATE_DAMAGED, STATE_UNVERIFIED and STATE_LOCKED, or nothing for all")
     return frozenset(known[number] for number in states if number in known) or frozenset(State)
 
 
-def created_message(snapshot: Snapshot, reasons: tuple[str, ...]) -> pb.BackupCreateResponse:
+def created_message(shown: Shown) -> pb.BackupCreateResponse:
     """Return the answer of Create."""
+    snapshot = shown.snapshot
     return pb.BackupCreateResponse(
-        snapshot=snapshot_message(snapshot, reasons),
+        snapshot=snapshot_message(shown),
         duration=to_duration(timedelta(seconds=snapshot.duration_seconds)),
         writer_wait=to_duration(timedelta(seconds=snapshot.writer_wait_seconds)),
     )

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from services.backup.snapshot import Snapshot, State
+from services.backup.shown import Shown
+from services.backup.snapshot import State
 
 _SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 
@@ -50,9 +51,9 @@ class BackupMetrics:
             registry=registry,
         )
 
-    def count_snapshots(self, snapshots: Sequence[Snapshot]) -> None:
+    def count_snapshots(self, snapshots: Sequence[Shown]) -> None:
         """Show what is in the store."""
-        states = Tally(snapshot.state for snapshot in snapshots)
+        states = Tally(one.state for one in snapshots)
         for state in State:
             self.snapshots.labels(state.value).set(states[state])
-        self.store_bytes.set(sum(snapshot.packed_size_bytes for snapshot in snapshots))
+        self.store_bytes.set(sum(one.snapshot.packed_size_bytes for one in snapshots))

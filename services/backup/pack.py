@@ -10,7 +10,9 @@ from typing import BinaryIO, cast
 import zstandard
 
 from mailer.errors import DataLoss
+from services.backup.encryption import NO_KEYS, Keys
 from services.backup.job import Job, Phase
+from services.backup.sealed_stream import StreamBroken
 from services.backup.snapshot import Snapshot
 
 _CHUNK_BYTES = 1 << 20
@@ -27,6 +29,8 @@ class Packed:
     plain_sha256: str
     packed_size_bytes: int
     packed_sha256: str
+    key_id: str
+    """Of the key that it is encrypted under; empty when it is not."""
 
 
 class _HashingFile:
@@ -56,19 +60,25 @@ class _HashingReader:
         return data
 
 
-def pack(plain: Path, packed: Path, job: Job) -> Packed:
-    """Pack one file into another and return what both are; the packed one is on disk when this returns."""
+def pack(plain: Path, packed: Path, job: Job, *, keys: Keys = NO_KEYS, snapshot_id: str = "") -> Packed:
+    """Pack one file into another and return what both are; the packed one is on disk when this returns.
+
+    With a key for it, what lies in the packed file is encrypted, and opens only as the snapshot of this id.
+    """
     total = plain.stat().st_size
     digest, size = hashlib.sha256(), 0
     with plain.open("rb") as source, packed.open("wb") as file:
         target = _HashingFile(file)
+        sealing = keys.writer(target, snapshot_id)
         compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=_THREADS, write_checksum=True)
-        with compressor.stream_writer(cast("BinaryIO", target), size=total, closefd=False) as writer:
+        with compressor.stream_writer(cast("BinaryIO", sealing or target), size=total, closefd=False) as writer:
             while chunk := source.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 size += len(chunk)
                 writer.write(chunk)
                 job.step(Phase.PACKING, size, total)
+        if sealing is not None:
+            sealing.finish()
         file.flush()
         os.fsync(file.fileno())
     return Packed(
@@ -76,28 +86,33 @@ def pack(plain: Path, packed: Path, job: Job) -> Packed:
         plain_sha256=digest.hexdigest(),
         packed_size_bytes=target.size,
         packed_sha256=target.digest.hexdigest(),
+        key_id=keys.sealing_id,
     )
 
 
-def unpack(packed: Path, expected: Snapshot, target: Path, job: Job) -> None:
-    """Write the database of a snapshot to target. Raises DataLoss unless it is the one that was packed."""
+def unpack(packed: Path, expected: Snapshot, target: Path, job: Job, *, keys: Keys = NO_KEYS) -> None:
+    """Write the database of a snapshot to target.
+
+    Raises DataLoss unless it is the one that was packed, and FailedPrecondition without its key.
+    """
     with target.open("wb") as file:
-        for chunk in _plain_chunks(packed, expected, job):
+        for chunk in _plain_chunks(packed, expected, job, keys):
             file.write(chunk)
 
 
-def read_back(packed: Path, expected: Snapshot, job: Job) -> None:
-    """Read a packed copy whole. Raises DataLoss unless it is the one that was packed."""
-    for _ in _plain_chunks(packed, expected, job):
+def read_back(packed: Path, expected: Snapshot, job: Job, *, keys: Keys = NO_KEYS) -> None:
+    """Read a packed copy whole. Raises as `unpack` does."""
+    for _ in _plain_chunks(packed, expected, job, keys):
         pass
 
 
-def _plain_chunks(packed: Path, expected: Snapshot, job: Job) -> Iterator[bytes]:
+def _plain_chunks(packed: Path, expected: Snapshot, job: Job, keys: Keys) -> Iterator[bytes]:
     digest, size = hashlib.sha256(), 0
     try:
         with packed.open("rb") as file:
             source = _HashingReader(file)
-            with zstandard.ZstdDecompressor().stream_reader(cast("BinaryIO", source), closefd=False) as reader:
+            opened = keys.reader(source, expected)
+            with zstandard.ZstdDecompressor().stream_reader(cast("BinaryIO", opened), closefd=False) as reader:
                 while chunk := reader.read(_CHUNK_BYTES):
                     digest.update(chunk)
                     size += len(chunk)
@@ -105,8 +120,10 @@ def _plain_chunks(packed: Path, expected: Snapshot, job: Job) -> Iterator[bytes]
                         raise damaged(expected, "it unpacks to more than its manifest says")
                     yield chunk
                     job.step(Phase.VERIFYING, size, expected.plain_size_bytes)
-            while source.read(_CHUNK_BYTES):
+            while opened.read(_CHUNK_BYTES):
                 pass  # what lies behind the end of the packed stream counts for the hash too
+    except StreamBroken as error:
+        raise damaged(expected, str(error)) from error
     except zstandard.ZstdError as error:
         raise damaged(expected, f"it cannot be unpacked: {error}") from error
     except (FileNotFoundError, IsADirectoryError) as error:

@@ -32,13 +32,14 @@ class PreRestore:
         Every writer waits meanwhile, so nothing is checked here that can be checked later.
         """
         began, now = self._clock.monotonic(), self._clock.now()
+        snapshot_id = self._vault.new_id(now)
         with self._vault.scratch("copy") as plain, self._vault.scratch("packed") as packed:
             copy_database(self._live, plain, job)
             with connected(plain, mode="immutable") as connection:
                 contents = read_contents(connection)
-            figures = pack(plain, packed, job)
+            figures = pack(plain, packed, job, keys=self._vault.keys, snapshot_id=snapshot_id)
             snapshot = Snapshot(
-                snapshot_id=self._vault.new_id(now),
+                snapshot_id=snapshot_id,
                 created_time=now,
                 trigger=Trigger.PRE_RESTORE,
                 note=f"before the restore of {restored_id}",
@@ -52,6 +53,7 @@ class PreRestore:
                 plain_sha256=figures.plain_sha256,
                 packed_size_bytes=figures.packed_size_bytes,
                 packed_sha256=figures.packed_sha256,
+                key_id=figures.key_id,
                 duration_seconds=self._clock.monotonic() - began,
             )
             self._vault.publish(snapshot, packed)

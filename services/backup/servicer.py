@@ -21,7 +21,8 @@ from services.backup.create import Wish
 from services.backup.keeper import Keeper, Report
 from services.backup.progress import Feed
 from services.backup.settings import Settings
-from services.backup.snapshot import Snapshot, Trigger, is_snapshot_id
+from services.backup.shown import Shown
+from services.backup.snapshot import Trigger, is_snapshot_id
 from services.backup.ticker import Ticker
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -75,14 +76,12 @@ class BackupServicer(backup_pb2_grpc.BackupServicer):
             key=(int, str),
         )
         violations.raise_if_any()
-        snapshots = await self._keeper.snapshots()
-        reasons = await self._keeper.reasons(snapshots)
-        chosen = [one for one in snapshots if one.state in states]
+        chosen = [one for one in await self._keeper.listed() if one.state in states]
         if page.after is not None:
             chosen = [one for one in chosen if _sort_key(one) < page.after]
         shown, token = page.cut(chosen[: page.limit], _sort_key)
         return pb.BackupListResponse(
-            snapshots=[messages.snapshot_message(one, reasons[one.snapshot_id]) for one in shown],
+            snapshots=[messages.snapshot_message(one) for one in shown],
             next_page_token=token,
             health=await self._health(),
         )
@@ -121,7 +120,7 @@ class BackupServicer(backup_pb2_grpc.BackupServicer):
         _check_snapshot_id(request.snapshot_id, violations)
         violations.raise_if_any()
         known = await self._keeper.verify(request.snapshot_id, limit_seconds=_remaining(context))
-        return pb.BackupVerifyResponse(snapshot=messages.snapshot_message(known, await self._why(known)))
+        return pb.BackupVerifyResponse(snapshot=messages.snapshot_message(await self._keeper.shown(known)))
 
     async def GetSettings(self, request: pb.BackupGetSettingsRequest, context: Context) -> pb.BackupGetSettingsResponse:
         """Return the settings."""
@@ -146,7 +145,7 @@ class BackupServicer(backup_pb2_grpc.BackupServicer):
 
     async def _create(self, wish: Wish, context: Context, report: Report | None = None) -> pb.BackupCreateResponse:
         snapshot = await self._keeper.create(wish, limit_seconds=_remaining(context), report=report)
-        return messages.created_message(snapshot, await self._why(snapshot))
+        return messages.created_message(await self._keeper.shown(snapshot))
 
     async def _restore(
         self, request: RestoreRequest, context: Context, report: Report | None = None
@@ -158,11 +157,6 @@ class BackupServicer(backup_pb2_grpc.BackupServicer):
             report=report,
         )
         return messages.restored_message(restored)
-
-    async def _why(self, snapshot: Snapshot) -> tuple[str, ...]:
-        """Return why the settings keep a snapshot."""
-        reasons = await self._keeper.reasons(await self._keeper.snapshots())
-        return reasons.get(snapshot.snapshot_id, ())
 
     async def _health(self) -> pb.BackupHealth:
         return messages.health_message(await self._keeper.health(), self._ticker.next_due())
@@ -222,7 +216,8 @@ def _changed(settings: Settings, wanted: pb.BackupSettings, paths: frozenset[str
     return replace(settings, **values)
 
 
-def _sort_key(snapshot: Snapshot) -> tuple[int, str]:
+def _sort_key(shown: Shown) -> tuple[int, str]:
+    snapshot = shown.snapshot
     return (snapshot.created_time - _EPOCH) // timedelta(microseconds=1), snapshot.snapshot_id
 
 

@@ -31,6 +31,8 @@ class State(StrEnum):
     OK = "ok"
     DAMAGED = "damaged"
     UNVERIFIED = "unverified"
+    LOCKED = "locked"
+    """Encrypted under a key that this service was not given."""
 
 
 def make_id(now: datetime, *, suffix: str) -> str:
@@ -83,6 +85,8 @@ class Snapshot:
     packed_size_bytes: int = 0
     plain_sha256: str = ""
     packed_sha256: str = ""
+    key_id: str = ""
+    """Of the key that the packed copy is encrypted under; empty when it is not encrypted."""
     duration_seconds: float = 0.0
     writer_wait_seconds: float = 0.0
     verified_time: datetime | None = None

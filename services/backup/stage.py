@@ -32,11 +32,11 @@ class Stages:
     def staged(self, snapshot: Snapshot, job: Job) -> Iterator[Path]:
         """Give a scratch file with the snapshot in it: proven by its hashes, ours, and of today's schema.
 
-        Raises DataLoss (damaged), FailedPrecondition (another engine or application, a newer schema).
+        Raises DataLoss (damaged), FailedPrecondition (another engine or application, a newer schema, no key for it).
         """
         self._refuse(snapshot)
         with self._vault.scratch("stage") as path, translated():
-            unpack(self._vault.packed_path(snapshot), snapshot, path, job)
+            unpack(self._vault.packed_path(snapshot), snapshot, path, job, keys=self._vault.keys)
             contents = _contents(snapshot, path, job)
             if contents.application_id != APPLICATION_ID:
                 raise FailedPrecondition(
@@ -74,6 +74,7 @@ class Stages:
                 reason="WRONG_ENGINE",
             )
         self._refuse_newer(snapshot, snapshot.schema_revisions)
+        self._vault.keys.require(snapshot)
 
     def _refuse_newer(self, snapshot: Snapshot, revisions: Mapping[str, str]) -> None:
         for owner, revision in self._unknown(revisions):

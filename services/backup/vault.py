@@ -13,6 +13,7 @@ from pathlib import Path
 from mailer.errors import Aborted, CannotStart, FieldViolation, InvalidArgument, NotFound
 from mailer.lockfile import LockFile
 from services.backup.durable import UNFINISHED, move_file, replace_file, sync_directory
+from services.backup.encryption import NO_KEYS, Keys
 from services.backup.snapshot import ManifestDamaged, Snapshot, is_snapshot_id, make_id, time_in_id
 from services.backup.workroom import Workroom
 
@@ -33,9 +34,10 @@ def cannot_use(directory: Path, error: OSError) -> CannotStart:
 class Vault:
     """Keeps snapshots. Methods block on the disk: call them in a thread."""
 
-    def __init__(self, directory: Path) -> None:
-        """Name the directory; `open` makes it."""
+    def __init__(self, directory: Path, keys: Keys = NO_KEYS) -> None:
+        """Name the directory, which `open` makes, and the keys of the snapshots in it."""
         self.directory = directory
+        self.keys = keys
         self._work_directory = directory / "work"
         self._work = Workroom(self._work_directory)
 
@@ -117,6 +119,13 @@ class Vault:
 
         Raises OSError, and leaves nothing then: on a full disk a copy without a manifest would take up what is needed.
         """
+        # Checked at the one place that all come through: better none than one that can be read by anybody.
+        if snapshot.key_id != self.keys.sealing_id:
+            raise RuntimeError("a snapshot that is not encrypted as the settings say must not be published")
+        self.take_in(snapshot, packed)
+
+    def take_in(self, snapshot: Snapshot, packed: Path) -> None:
+        """Do the same with one that was published before, and comes back as it was. Only under `exclusive`."""
         self._mark(snapshot.snapshot_id)
         try:
             move_file(packed, self._packed(snapshot.snapshot_id))

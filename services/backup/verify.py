@@ -16,8 +16,10 @@ from services.backup.vault import Vault
 def verify(vault: Vault, snapshot: Snapshot, job: Job, *, now: datetime) -> Snapshot:
     """Return the snapshot with what is known now, and keep that in its manifest.
 
-    Damage is a result, not an error. Raises what the job raises, and FailedPrecondition without space.
+    Damage is a result, not an error. Raises what the job raises, and FailedPrecondition without space or without the
+    snapshot's key.
     """
+    vault.keys.require(snapshot)
     damage = _damage(vault, snapshot, job)
     known = replace(snapshot, damage=damage, verified_time=None if damage else now)
     # A manifest that could not be read is left as it is: somebody might mend it.
@@ -33,7 +35,7 @@ def _damage(vault: Vault, snapshot: Snapshot, job: Job) -> str:
     require_space(vault.directory, snapshot.plain_size_bytes)
     with translated(), vault.scratch("verify") as path:
         try:
-            unpack(vault.packed_path(snapshot), snapshot, path, job)
+            unpack(vault.packed_path(snapshot), snapshot, path, job, keys=vault.keys)
             contents = prove(path, job)
         except DataLoss as error:
             return error.metadata["damage"]

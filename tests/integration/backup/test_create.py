@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,8 +124,8 @@ def test_what_is_unpacked_to_be_looked_at_must_fit(
 def test_a_copy_that_the_disk_did_not_keep_is_not_published(
     monkeypatch: pytest.MonkeyPatch, vault: Vault, take: Take
 ) -> None:
-    def pack_badly(plain: Path, packed: Path, job: Job) -> Packed:
-        figures = pack(plain, packed, job)
+    def pack_badly(plain: Path, packed: Path, job: Job, **how: Any) -> Packed:
+        figures = pack(plain, packed, job, **how)
         data = bytearray(packed.read_bytes())
         data[len(data) // 2] ^= 1
         packed.write_bytes(data)

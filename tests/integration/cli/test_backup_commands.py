@@ -1,5 +1,8 @@
 """Backups by command line, over a real channel."""
 
+from pathlib import Path
+
+from mailer.snapshot_key import read_keys
 from mailer.v1 import backup_pb2
 from tests.fakes.scripted_backup import ScriptedBackup
 from tests.fakes.scripted_scheduler import ScriptedScheduler, State
@@ -73,3 +76,37 @@ async def test_a_restore_says_how_to_undo_it_and_what_waits(
 async def test_a_restore_by_script_prints_one_document(mailer: CommandLine) -> None:
     outcome = await mailer("backup", "restore", "snapshot-0", "--yes", "--json")
     assert outcome.document["held_run_ids"] == ["aa"]
+
+
+async def test_a_new_key_is_for_its_owner_only_and_overwrites_nothing(mailer: CommandLine, tmp_path: Path) -> None:
+    file = tmp_path / "backup.key"
+    outcome = await mailer("backup", "new-key", str(file), "--json")
+    (key,) = read_keys(file.read_text())
+    assert outcome.document == {"file": str(file), "key_id": key.id}
+    assert file.stat().st_mode & 0o777 == 0o600
+    again = await mailer("backup", "new-key", str(file))
+    assert again.status == 2
+    assert "is there already" in again.err
+    assert read_keys(file.read_text()) == (key,)
+
+
+async def test_a_key_is_made_but_never_shown(mailer: CommandLine, tmp_path: Path) -> None:
+    outcome = await mailer("backup", "new-key", str(tmp_path / "backup.key"))
+    (key,) = read_keys((tmp_path / "backup.key").read_text())
+    assert key.id in outcome.out
+    assert key.to_text() not in outcome.out + outcome.err
+
+
+async def test_a_key_that_cannot_be_written_is_said(mailer: CommandLine, tmp_path: Path) -> None:
+    outcome = await mailer("backup", "new-key", str(tmp_path / "no" / "backup.key"))
+    assert outcome.status == 2
+    assert "cannot be made" in outcome.err
+
+
+async def test_a_locked_snapshot_names_the_key_that_is_missing(mailer: CommandLine, backup: ScriptedBackup) -> None:
+    locked = backup.snapshot(state=backup_pb2.Snapshot.STATE_LOCKED)
+    locked.key_id = "0a1b2c3d4e5f"
+    backup.snapshots = [locked]
+    outcome = await mailer("backup", "list")
+    assert "locked" in outcome.out
+    assert "not given key 0a1b2c3d4e5f" in outcome.out
