@@ -8,7 +8,7 @@ RUN python -m venv /opt/mailer
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY mailer mailer
 COPY services services
-RUN /opt/mailer/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[fast,postgres]'
+RUN /opt/mailer/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[fast,postgres,s3]'
 
 FROM python:${PYTHON_VERSION}-slim
 RUN useradd --system --uid 10001 --user-group --home-dir /data --no-create-home mailer \

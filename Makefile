@@ -50,7 +50,7 @@ $(STAMP): pyproject.toml constraints.txt
 	    fi; \
 	fi
 	@echo 'Installing into .venv'
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,fast,postgres]'
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,fast,postgres,s3]'
 	@touch $@
 
 # Use

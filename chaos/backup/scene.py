@@ -32,7 +32,16 @@ READERS = ("reader-0", "reader-1")
 START_SECONDS = 20.0
 LOOK_SECONDS = 0.01
 
-_OF_THE_STORE = {"settings.json", "status.json", "service.lock", "store.lock", "manifests.lock", "work", "restores"}
+_OF_THE_STORE = {
+    "settings.json",
+    "status.json",
+    "copies.json",
+    "service.lock",
+    "store.lock",
+    "manifests.lock",
+    "work",
+    "restores",
+}
 
 
 class Scene:

@@ -128,7 +128,7 @@ async def prune(
         policy = options.to_policy() or await _policy_of_settings(backup)
         answer = await backup.Prune(backup_pb2.BackupPruneRequest(policy=policy, validate_only=True), timeout=QUICK)
         done = False
-        if answer.removed_snapshot_ids and not dry_run:
+        if (answer.removed_snapshot_ids or answer.removed_copy_ids) and not dry_run:
             if not yes:
                 session.out.ask_about(prune_plan(session.out, answer, done=False))
             confirm("Remove them?", yes=yes)
@@ -158,8 +158,10 @@ async def restore(
     async with session.backup() as backup:
         wanted = await _snapshot_id(backup, snapshot)
         if dry_run or not yes:
-            request = backup_pb2.BackupRestoreRequest(request_id=f"{key}:plan", snapshot_id=wanted, validate_only=True)
-            plan = await backup.Restore(request, timeout=_HOURS)
+            request = backup_pb2.BackupRestoreStreamRequest(
+                request_id=f"{key}:plan", snapshot_id=wanted, validate_only=True
+            )
+            plan = await _with_progress(session, backup.RestoreStream(request, timeout=_HOURS))
             if dry_run:
                 session.out.answer(plan, lambda: restore_plan(session.out, plan, done=False))
                 return

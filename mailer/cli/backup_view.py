@@ -22,12 +22,18 @@ def snapshot_trigger(snapshot: backup_pb2.Snapshot) -> str:
     return enum_word(backup_pb2.Snapshot.Trigger.Name(snapshot.trigger), "TRIGGER_")
 
 
+def snapshot_copy(snapshot: backup_pb2.Snapshot) -> str:
+    """Return the word for how it is with its copy off the machine; nothing when none is made."""
+    return enum_word(backup_pb2.Snapshot.CopyState.Name(snapshot.copy_state), "COPY_STATE_")
+
+
 def snapshot_table(out: Output, snapshots: Iterable[backup_pb2.Snapshot]) -> RenderableType | str:
     """Return the list of snapshots."""
     columns = (
         Column("id"),
         Column("shows"),
         Column("state", is_word=True),
+        Column("copy", is_word=True),
         Column("size", "right"),
         Column("taken", optional=True),
         Column("kept because", optional=True),
@@ -38,6 +44,7 @@ def snapshot_table(out: Output, snapshots: Iterable[backup_pb2.Snapshot]) -> Ren
             one.snapshot_id,
             instant(one.create_time),
             state(snapshot_state(one)),
+            state(snapshot_copy(one)),
             size(one.size_bytes),
             snapshot_trigger(one),
             ", ".join([*(["pinned"] if one.pinned else []), *one.keep_reasons]) or "the next prune removes it",
@@ -76,6 +83,7 @@ def _details(snapshot: backup_pb2.Snapshot) -> list[tuple[str, str | Text]]:
         ("size", f"{size(snapshot.size_bytes)}, the database {size(snapshot.database_size_bytes)}"),
         ("holds", f"{count_of(rows, 'row')} in {count_of(len(snapshot.row_counts), 'table')}"),
         ("sha256", snapshot.sha256),
+        ("copy", snapshot_copy(snapshot)),
         ("encrypted", f"under key {snapshot.key_id}" if snapshot.key_id else ""),
         ("kept", "pinned" if snapshot.pinned else ", ".join(snapshot.keep_reasons)),
         ("note", snapshot.note),
@@ -95,6 +103,20 @@ def health_text(health: backup_pb2.BackupHealth) -> Text:
         text.append(f" Failed {instant(health.last_failure_time)}: {health.last_failure.rstrip('.')}.", style="red")
     if health.stale:
         text.append(" The newest good one is older than the schedule says.", style="red")
+    return text.append_text(_copies_text(health))
+
+
+def _copies_text(health: backup_pb2.BackupHealth) -> Text:
+    """Return how the copies off the machine are doing; nothing when none are made."""
+    text = Text()
+    if health.HasField("last_copy_time") or health.waiting_copy_count:
+        text.append(f"\nCopies: last {instant(health.last_copy_time) or 'never'}")
+        text.append(f", {health.waiting_copy_count} to be made." if health.waiting_copy_count else ".")
+    if health.HasField("last_copy_failure_time"):
+        text.append("" if text else "\nCopies:")
+        text.append(
+            f" Failed {instant(health.last_copy_failure_time)}: {health.last_copy_failure.rstrip('.')}.", style="red"
+        )
     return text
 
 
@@ -102,14 +124,18 @@ def prune_plan(out: Output, plan: backup_pb2.BackupPruneResponse, *, done: bool)
     """Return what goes and what stays."""
     columns = (Column("snapshot"), Column(""), Column("why"))
     fate = "removed" if done else "would be removed"
+    only_copies = [one for one in plan.removed_copy_ids if one not in plan.removed_snapshot_ids]
     rows = [
         *((one.snapshot_id, Text("kept", style="green"), ", ".join(one.reasons)) for one in plan.kept),
         *((one, Text(fate, style="red"), "no rule keeps it") for one in plan.removed_snapshot_ids),
+        *((one, Text(f"copy {fate}", style="red"), "no rule keeps it") for one in only_copies),
     ]
     # Ids begin with the instant: one list by time reads better than two.
     rows.sort(key=lambda row: row[0], reverse=True)
     table = out.table(columns, rows, empty="There is no snapshot.")
     total = f"{count_of(len(plan.removed_snapshot_ids), 'snapshot')} {fate}, {size(plan.freed_bytes)} freed."
+    if plan.removed_copy_ids:
+        total += f" {count_of(len(plan.removed_copy_ids), 'copy', 'copies')} off the machine {fate}."
     return Group(table, Text(total))
 
 

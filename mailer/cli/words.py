@@ -12,7 +12,7 @@ from mailer.wire import from_duration, from_timestamp
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 _STYLES = {
-    "green": {"sent", "finished", "closed", "ok", "done", "serving", "yes"},
+    "green": {"copied", "sent", "finished", "closed", "ok", "done", "serving", "yes"},
     "yellow": {
         "deferred",
         "paused",
@@ -24,6 +24,8 @@ _STYLES = {
         "stalled",
         "disabled",
         "resting",
+        "waiting",
+        "only copy",
     },
     "red": {"failed", "open", "circuit open", "damaged", "expired", "stale", "locked"},
     "magenta": {"unknown"},

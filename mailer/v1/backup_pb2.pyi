@@ -86,6 +86,37 @@ class Snapshot(_message.Message):
     TRIGGER_PRE_RESTORE: Snapshot.Trigger.ValueType  # 3
     """By Restore, of the state before it."""
 
+    class _CopyState:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _CopyStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Snapshot._CopyState.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        COPY_STATE_UNSPECIFIED: Snapshot._CopyState.ValueType  # 0
+        """None is made: no place is set, the snapshot is not proven, or it is not encrypted while new ones are."""
+        COPY_STATE_WAITING: Snapshot._CopyState.ValueType  # 1
+        """It lies only in the store so far."""
+        COPY_STATE_COPIED: Snapshot._CopyState.ValueType  # 2
+        """It lies in the store, and a copy was made and compared."""
+        COPY_STATE_ONLY_COPY: Snapshot._CopyState.ValueType  # 3
+        """It lies only off the machine: Verify and Restore fetch it first."""
+        COPY_STATE_UNKNOWN: Snapshot._CopyState.ValueType  # 4
+        """The place could not be looked at since the service was started."""
+
+    class CopyState(_CopyState, metaclass=_CopyStateEnumTypeWrapper):
+        """How it is with its copy off the machine."""
+
+    COPY_STATE_UNSPECIFIED: Snapshot.CopyState.ValueType  # 0
+    """None is made: no place is set, the snapshot is not proven, or it is not encrypted while new ones are."""
+    COPY_STATE_WAITING: Snapshot.CopyState.ValueType  # 1
+    """It lies only in the store so far."""
+    COPY_STATE_COPIED: Snapshot.CopyState.ValueType  # 2
+    """It lies in the store, and a copy was made and compared."""
+    COPY_STATE_ONLY_COPY: Snapshot.CopyState.ValueType  # 3
+    """It lies only off the machine: Verify and Restore fetch it first."""
+    COPY_STATE_UNKNOWN: Snapshot.CopyState.ValueType  # 4
+    """The place could not be looked at since the service was started."""
+
     @_typing.final
     class RowCountsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
@@ -121,6 +152,7 @@ class Snapshot(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     DAMAGE_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
+    COPY_STATE_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
     """Id, made by the server."""
     trigger: Global___Snapshot.Trigger.ValueType
@@ -143,6 +175,8 @@ class Snapshot(_message.Message):
     """What is wrong with it, when it is DAMAGED."""
     key_id: _builtins.str
     """Id of the key that it is encrypted under; empty when it is not encrypted."""
+    copy_state: Global___Snapshot.CopyState.ValueType
+    """How it is with its copy off the machine."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """The instant it shows."""
@@ -177,10 +211,11 @@ class Snapshot(_message.Message):
         note: _builtins.str = ...,
         damage: _builtins.str = ...,
         key_id: _builtins.str = ...,
+        copy_state: Global___Snapshot.CopyState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "verify_time", b"verify_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "damage", b"damage", "database_size_bytes", b"database_size_bytes", "engine", b"engine", "keep_reasons", b"keep_reasons", "key_id", b"key_id", "note", b"note", "pinned", b"pinned", "row_counts", b"row_counts", "sha256", b"sha256", "size_bytes", b"size_bytes", "snapshot_id", b"snapshot_id", "state", b"state", "trigger", b"trigger", "verify_time", b"verify_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copy_state", b"copy_state", "create_time", b"create_time", "damage", b"damage", "database_size_bytes", b"database_size_bytes", "engine", b"engine", "keep_reasons", b"keep_reasons", "key_id", b"key_id", "note", b"note", "pinned", b"pinned", "row_counts", b"row_counts", "sha256", b"sha256", "size_bytes", b"size_bytes", "snapshot_id", b"snapshot_id", "state", b"state", "trigger", b"trigger", "verify_time", b"verify_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -286,10 +321,21 @@ class BackupHealth(_message.Message):
     NEXT_DUE_TIME_FIELD_NUMBER: _builtins.int
     STALE_FIELD_NUMBER: _builtins.int
     LAST_DRILL_TIME_FIELD_NUMBER: _builtins.int
+    LAST_COPY_TIME_FIELD_NUMBER: _builtins.int
+    LAST_COPY_FAILURE_TIME_FIELD_NUMBER: _builtins.int
+    LAST_COPY_FAILURE_FIELD_NUMBER: _builtins.int
+    WAITING_COPY_COUNT_FIELD_NUMBER: _builtins.int
+    COPIES_LATE_FIELD_NUMBER: _builtins.int
     last_failure: _builtins.str
     """Why it failed."""
     stale: _builtins.bool
     """Set when the newest good snapshot is older than the schedule says it should be."""
+    last_copy_failure: _builtins.str
+    """Why it failed."""
+    waiting_copy_count: _builtins.int
+    """Snapshots that wait to be copied."""
+    copies_late: _builtins.bool
+    """Set when copying fails and a snapshot has been waiting for more than an hour."""
     @_builtins.property
     def last_success_time(self) -> _timestamp_pb2.Timestamp:
         """When the last snapshot was taken."""
@@ -306,6 +352,14 @@ class BackupHealth(_message.Message):
     def last_drill_time(self) -> _timestamp_pb2.Timestamp:
         """When the last restore drill succeeded."""
 
+    @_builtins.property
+    def last_copy_time(self) -> _timestamp_pb2.Timestamp:
+        """When a snapshot was last copied off the machine."""
+
+    @_builtins.property
+    def last_copy_failure_time(self) -> _timestamp_pb2.Timestamp:
+        """When copying failed last; unset once it worked again."""
+
     def __init__(
         self,
         *,
@@ -315,10 +369,15 @@ class BackupHealth(_message.Message):
         next_due_time: _timestamp_pb2.Timestamp | None = ...,
         stale: _builtins.bool = ...,
         last_drill_time: _timestamp_pb2.Timestamp | None = ...,
+        last_copy_time: _timestamp_pb2.Timestamp | None = ...,
+        last_copy_failure_time: _timestamp_pb2.Timestamp | None = ...,
+        last_copy_failure: _builtins.str = ...,
+        waiting_copy_count: _builtins.int = ...,
+        copies_late: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_drill_time", b"last_drill_time", "last_failure_time", b"last_failure_time", "last_success_time", b"last_success_time", "next_due_time", b"next_due_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_copy_failure_time", b"last_copy_failure_time", "last_copy_time", b"last_copy_time", "last_drill_time", b"last_drill_time", "last_failure_time", b"last_failure_time", "last_success_time", b"last_success_time", "next_due_time", b"next_due_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_drill_time", b"last_drill_time", "last_failure", b"last_failure", "last_failure_time", b"last_failure_time", "last_success_time", b"last_success_time", "next_due_time", b"next_due_time", "stale", b"stale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies_late", b"copies_late", "last_copy_failure", b"last_copy_failure", "last_copy_failure_time", b"last_copy_failure_time", "last_copy_time", b"last_copy_time", "last_drill_time", b"last_drill_time", "last_failure", b"last_failure", "last_failure_time", b"last_failure_time", "last_success_time", b"last_success_time", "next_due_time", b"next_due_time", "stale", b"stale", "waiting_copy_count", b"waiting_copy_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -348,6 +407,8 @@ class BackupProgress(_message.Message):
         """Reading back what was written."""
         PHASE_CARRYING: BackupProgress._Phase.ValueType  # 5
         """Carrying over what a restore must not forget."""
+        PHASE_FETCHING: BackupProgress._Phase.ValueType  # 6
+        """Fetching the snapshot from off the machine."""
 
     class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper):
         """What is being done."""
@@ -364,6 +425,8 @@ class BackupProgress(_message.Message):
     """Reading back what was written."""
     PHASE_CARRYING: BackupProgress.Phase.ValueType  # 5
     """Carrying over what a restore must not forget."""
+    PHASE_FETCHING: BackupProgress.Phase.ValueType  # 6
+    """Fetching the snapshot from off the machine."""
 
     PHASE_FIELD_NUMBER: _builtins.int
     DONE_BYTES_FIELD_NUMBER: _builtins.int
@@ -646,8 +709,9 @@ class BackupPruneResponse(_message.Message):
     KEPT_FIELD_NUMBER: _builtins.int
     REMOVED_SNAPSHOT_IDS_FIELD_NUMBER: _builtins.int
     FREED_BYTES_FIELD_NUMBER: _builtins.int
+    REMOVED_COPY_IDS_FIELD_NUMBER: _builtins.int
     freed_bytes: _builtins.int
-    """Space that was freed."""
+    """Space that was freed in the store."""
     @_builtins.property
     def kept(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackupPruneResponse.Kept]:
         """What stays, newest first."""
@@ -656,16 +720,23 @@ class BackupPruneResponse(_message.Message):
     def removed_snapshot_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What was removed (with validate_only: would be), newest first."""
 
+    @_builtins.property
+    def removed_copy_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Whose copies off the machine were removed (with validate_only: would be), newest first. A place that is away keeps
+        them until the next Prune.
+        """
+
     def __init__(
         self,
         *,
         kept: _abc.Iterable[Global___BackupPruneResponse.Kept] | None = ...,
         removed_snapshot_ids: _abc.Iterable[_builtins.str] | None = ...,
         freed_bytes: _builtins.int = ...,
+        removed_copy_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["freed_bytes", b"freed_bytes", "kept", b"kept", "removed_snapshot_ids", b"removed_snapshot_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["freed_bytes", b"freed_bytes", "kept", b"kept", "removed_copy_ids", b"removed_copy_ids", "removed_snapshot_ids", b"removed_snapshot_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -685,7 +756,7 @@ class BackupRestoreRequest(_message.Message):
     snapshot_id: _builtins.str
     """The snapshot. Required."""
     validate_only: _builtins.bool
-    """Answer what would change, but change nothing."""
+    """Answer what would change, but change nothing. A snapshot that lies only off the machine is fetched for that."""
     def __init__(
         self,
         *,
@@ -801,19 +872,23 @@ class BackupRestoreStreamRequest(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """As in Restore. Required."""
     snapshot_id: _builtins.str
     """The snapshot. Required."""
+    validate_only: _builtins.bool
+    """Answer what would change, but change nothing. A snapshot that lies only off the machine is fetched for that."""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         snapshot_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "snapshot_id", b"snapshot_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -31,6 +31,7 @@ class BackupStub:
 
     One of Create, Prune and Restore works at a time, across processes; the others answer ABORTED (reason BACKUP_BUSY).
     No request carries a path: snapshots are named by ids that the server made.
+    Where a place off the machine is set, each snapshot is copied there afterwards: a Create does not wait for it.
     """
 
     def __init__(self, channel):
@@ -92,6 +93,7 @@ class BackupServicer:
 
     One of Create, Prune and Restore works at a time, across processes; the others answer ABORTED (reason BACKUP_BUSY).
     No request carries a path: snapshots are named by ids that the server made.
+    Where a place off the machine is set, each snapshot is copied there afterwards: a Create does not wait for it.
     """
 
     def Create(self, request, context):
@@ -109,14 +111,14 @@ class BackupServicer:
         raise NotImplementedError('Method not implemented!')
 
     def List(self, request, context):
-        """Lists snapshots, newest first.
+        """Lists snapshots, newest first, also those that lie only off the machine.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Prune(self, request, context):
-        """Removes what the policy does not keep. An empty policy is refused. Never removed: the newest verified snapshot, pinned
+        """Removes what the policy does not keep, here and off the machine. An empty policy is refused. Never removed: the newest verified snapshot, pinned
         ones, the one being restored, recent pre-restore copies, and those dated in the future.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -221,6 +223,7 @@ class Backup:
 
     One of Create, Prune and Restore works at a time, across processes; the others answer ABORTED (reason BACKUP_BUSY).
     No request carries a path: snapshots are named by ids that the server made.
+    Where a place off the machine is set, each snapshot is copied there afterwards: a Create does not wait for it.
     """
 
     @staticmethod

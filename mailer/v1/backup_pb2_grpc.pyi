@@ -32,6 +32,7 @@ class BackupStub:
 
     One of Create, Prune and Restore works at a time, across processes; the others answer ABORTED (reason BACKUP_BUSY).
     No request carries a path: snapshots are named by ids that the server made.
+    Where a place off the machine is set, each snapshot is copied there afterwards: a Create does not wait for it.
     """
 
     @_typing.overload
@@ -43,9 +44,9 @@ class BackupStub:
     CreateStream: _grpc.UnaryStreamMultiCallable[_backup_pb2.BackupCreateStreamRequest, _backup_pb2.BackupCreateStreamResponse]
     """Like Create, with progress; the last message carries the snapshot."""
     List: _grpc.UnaryUnaryMultiCallable[_backup_pb2.BackupListRequest, _backup_pb2.BackupListResponse]
-    """Lists snapshots, newest first."""
+    """Lists snapshots, newest first, also those that lie only off the machine."""
     Prune: _grpc.UnaryUnaryMultiCallable[_backup_pb2.BackupPruneRequest, _backup_pb2.BackupPruneResponse]
-    """Removes what the policy does not keep. An empty policy is refused. Never removed: the newest verified snapshot, pinned
+    """Removes what the policy does not keep, here and off the machine. An empty policy is refused. Never removed: the newest verified snapshot, pinned
     ones, the one being restored, recent pre-restore copies, and those dated in the future.
     """
     Restore: _grpc.UnaryUnaryMultiCallable[_backup_pb2.BackupRestoreRequest, _backup_pb2.BackupRestoreResponse]
@@ -68,6 +69,7 @@ class BackupAsyncStub(BackupStub):
 
     One of Create, Prune and Restore works at a time, across processes; the others answer ABORTED (reason BACKUP_BUSY).
     No request carries a path: snapshots are named by ids that the server made.
+    Where a place off the machine is set, each snapshot is copied there afterwards: a Create does not wait for it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -76,9 +78,9 @@ class BackupAsyncStub(BackupStub):
     CreateStream: _aio.UnaryStreamMultiCallable[_backup_pb2.BackupCreateStreamRequest, _backup_pb2.BackupCreateStreamResponse]  # type: ignore[assignment]
     """Like Create, with progress; the last message carries the snapshot."""
     List: _aio.UnaryUnaryMultiCallable[_backup_pb2.BackupListRequest, _backup_pb2.BackupListResponse]  # type: ignore[assignment]
-    """Lists snapshots, newest first."""
+    """Lists snapshots, newest first, also those that lie only off the machine."""
     Prune: _aio.UnaryUnaryMultiCallable[_backup_pb2.BackupPruneRequest, _backup_pb2.BackupPruneResponse]  # type: ignore[assignment]
-    """Removes what the policy does not keep. An empty policy is refused. Never removed: the newest verified snapshot, pinned
+    """Removes what the policy does not keep, here and off the machine. An empty policy is refused. Never removed: the newest verified snapshot, pinned
     ones, the one being restored, recent pre-restore copies, and those dated in the future.
     """
     Restore: _aio.UnaryUnaryMultiCallable[_backup_pb2.BackupRestoreRequest, _backup_pb2.BackupRestoreResponse]  # type: ignore[assignment]
@@ -100,6 +102,7 @@ class BackupServicer(metaclass=_abc_1.ABCMeta):
 
     One of Create, Prune and Restore works at a time, across processes; the others answer ABORTED (reason BACKUP_BUSY).
     No request carries a path: snapshots are named by ids that the server made.
+    Where a place off the machine is set, each snapshot is copied there afterwards: a Create does not wait for it.
     """
 
     @_abc_1.abstractmethod
@@ -124,7 +127,7 @@ class BackupServicer(metaclass=_abc_1.ABCMeta):
         request: _backup_pb2.BackupListRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_backup_pb2.BackupListResponse, _abc.Awaitable[_backup_pb2.BackupListResponse]]:
-        """Lists snapshots, newest first."""
+        """Lists snapshots, newest first, also those that lie only off the machine."""
 
     @_abc_1.abstractmethod
     def Prune(
@@ -132,7 +135,7 @@ class BackupServicer(metaclass=_abc_1.ABCMeta):
         request: _backup_pb2.BackupPruneRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_backup_pb2.BackupPruneResponse, _abc.Awaitable[_backup_pb2.BackupPruneResponse]]:
-        """Removes what the policy does not keep. An empty policy is refused. Never removed: the newest verified snapshot, pinned
+        """Removes what the policy does not keep, here and off the machine. An empty policy is refused. Never removed: the newest verified snapshot, pinned
         ones, the one being restored, recent pre-restore copies, and those dated in the future.
         """
 

@@ -10,9 +10,13 @@ from mailer.database import Migrations
 from mailer.service import ServiceProcess, run_service
 from mailer.v1 import backup_pb2
 from services.backup.config import BackupServiceSettings
+from services.backup.copies.copier import Copier
+from services.backup.copies.courier import Courier
+from services.backup.copies.shelf import Shelf
 from services.backup.create import Creator
 from services.backup.keeper import Keeper
 from services.backup.metrics import BackupMetrics
+from services.backup.offsite import Offsite
 from services.backup.restore import Restorer
 from services.backup.servicer import BackupServicer
 from services.backup.stage import Stages
@@ -39,6 +43,7 @@ async def build(process: ServiceProcess[BackupServiceSettings]) -> AsyncIterator
 async def _working(process: ServiceProcess[BackupServiceSettings], vault: Vault) -> AsyncIterator[None]:
     settings, clock = process.settings, process.clock
     stages = Stages(vault, MIGRATIONS)
+    offsite = _offsite(process, vault)
     keeper = Keeper(
         vault=vault,
         creator=Creator(vault=vault, live=settings.live, clock=clock),
@@ -48,11 +53,13 @@ async def _working(process: ServiceProcess[BackupServiceSettings], vault: Vault)
             stages=stages,
             clock=clock,
             lock_limit_seconds=settings.lock_limit.total_seconds(),
+            find=offsite.copier.find if offsite.copier else None,
         ),
         stages=stages,
         clock=clock,
         metrics=BackupMetrics(process.registry),
         limit_seconds=settings.limit.total_seconds(),
+        offsite=offsite,
     )
     await keeper.open()
     snapshots = Ticker(
@@ -72,9 +79,10 @@ async def _working(process: ServiceProcess[BackupServiceSettings], vault: Vault)
     keeper.on_settings_change(snapshots.wake)
     keeper.on_settings_change(drills.wake)
     BackupServicer(keeper=keeper, ticker=snapshots, clock=clock).add_to(process.server.grpc)
-    tasks = [
-        asyncio.create_task(work) for work in (snapshots.run(), drills.run(), watch(keeper, process.server, clock))
-    ]
+    loops = [snapshots.run(), drills.run(), watch(keeper, process.server, clock)]
+    if offsite.courier is not None:
+        loops.append(offsite.courier.run())
+    tasks = [asyncio.create_task(loop) for loop in loops]
     try:
         yield
     finally:
@@ -83,6 +91,16 @@ async def _working(process: ServiceProcess[BackupServiceSettings], vault: Vault)
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
+
+
+def _offsite(process: ServiceProcess[BackupServiceSettings], vault: Vault) -> Offsite:
+    """Return what copies snapshots off the machine, if a place is set."""
+    place = process.settings.place()
+    if place is None:
+        return Offsite()
+    copier = Copier(vault=vault, shelf=Shelf(place), clock=process.clock)
+    limit_seconds = process.settings.limit.total_seconds()
+    return Offsite(copier=copier, courier=Courier(copier, clock=process.clock, limit_seconds=limit_seconds))
 
 
 def main() -> int:

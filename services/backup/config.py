@@ -10,6 +10,8 @@ from mailer.database.engine import locate
 from mailer.errors import CannotStart
 from mailer.secrets import Secret
 from mailer.snapshot_key import SnapshotKey, read_keys
+from services.backup.copies.address import check_url, folder_of, open_place
+from services.backup.copies.place import Place
 from services.backup.encryption import Keys
 
 
@@ -36,6 +38,12 @@ class BackupServiceSettings(CommonSettings):
     )
     encryption_key: Secret | None = Field(None, description="Instead of the file: keys in base64, comma separated.")
 
+    copy_url: str | None = Field(None, description="Where snapshots are copied: file:///folder or s3://bucket/prefix.")
+    copy_endpoint_url: str | None = Field(None, description="The server of the bucket, when it is not Amazon's.")
+    copy_region: str | None = Field(None, description="The region of the bucket.")
+    copy_access_key_id: str | None = Field(None, description="As whom the bucket is used; else as boto3 finds it.")
+    copy_secret_access_key: Secret | None = Field(None, description="The secret that belongs to it.")
+
     @field_validator("encryption", mode="before")
     @classmethod
     def _lower_case(cls, value: object) -> object:
@@ -48,7 +56,7 @@ class BackupServiceSettings(CommonSettings):
 
     def problems(self) -> list[str]:
         """Return what is wrong between settings, one line each."""
-        found = [*super().problems(), *self._key_problems()]
+        found = [*super().problems(), *self._key_problems(), *self._copy_problems()]
         try:
             location = locate(self.database_url)
         except CannotStart as error:
@@ -62,6 +70,34 @@ class BackupServiceSettings(CommonSettings):
     def keys(self) -> Keys:
         """Return the keys of the snapshots; `problems` has found them to be usable."""
         return Keys(self._read_keys(), off=self.encryption == "off")
+
+    def place(self) -> Place | None:
+        """Return where copies go, None when none are made. Raises CannotStart where a library is missing."""
+        if self.copy_url is None:
+            return None
+        return open_place(
+            self.copy_url,
+            endpoint_url=self.copy_endpoint_url,
+            region=self.copy_region,
+            access_key_id=self.copy_access_key_id,
+            secret_access_key=self.copy_secret_access_key,
+        )
+
+    def _copy_problems(self) -> list[str]:
+        name, found = self.name_of("copy_url"), []
+        if (self.copy_access_key_id is None) != (self.copy_secret_access_key is None):
+            lacking = "copy_access_key_id" if self.copy_access_key_id is None else "copy_secret_access_key"
+            found.append(f"{self.name_of(lacking)}: an access key and its secret go together; set both")
+        if self.copy_url is None:
+            return found
+        try:
+            check_url(self.copy_url)
+        except ValueError as error:
+            return [*found, f"{name}: {error}"]
+        folder = folder_of(self.copy_url)
+        if folder is not None and folder.resolve().is_relative_to(self.store_dir.resolve()):
+            found.append(f"{name}: {folder} lies in the store itself; name a folder of another disk")
+        return found
 
     def _read_keys(self) -> tuple[SnapshotKey, ...]:
         if self.encryption_key is not None:

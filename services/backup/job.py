@@ -19,6 +19,7 @@ class Phase(StrEnum):
     PACKING = "packing"
     VERIFYING = "verifying"
     CARRYING = "carrying"
+    FETCHING = "fetching"
 
 
 @dataclass(frozen=True, slots=True)

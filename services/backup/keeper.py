@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -13,8 +13,10 @@ from services.backup import drill, pruning
 from services.backup.create import Creator, Wish
 from services.backup.encryption import refuse_silent_end
 from services.backup.job import Job, Progress
+from services.backup.listing import show
 from services.backup.live import translated
 from services.backup.metrics import BackupMetrics
+from services.backup.offsite import CopiesHealth, Offsite
 from services.backup.restore import Restorer
 from services.backup.restore_book import Restored
 from services.backup.retention import Policy
@@ -35,10 +37,11 @@ Report = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How the schedule is doing."""
+    """How the schedule is doing, and how the copies."""
 
     status: Status
     stale: bool
+    copies: CopiesHealth = field(default_factory=CopiesHealth)
 
 
 class Keeper:
@@ -54,8 +57,9 @@ class Keeper:
         clock: Clock,
         metrics: BackupMetrics,
         limit_seconds: float,
+        offsite: Offsite | None = None,
     ) -> None:
-        """Take the parts; no operation takes longer than the limit."""
+        """Take the parts; no operation takes longer than the limit. Without `offsite` no copies are made."""
         self._vault = vault
         self._creator = creator
         self._restorer = restorer
@@ -63,6 +67,7 @@ class Keeper:
         self._clock = clock
         self._metrics = metrics
         self._limit_seconds = limit_seconds
+        self._offsite = offsite or Offsite()
         self._settings_file = SettingsFile(vault.directory / "settings.json")
         self._status_file = StatusFile(vault.directory / "status.json")
         self._writing = asyncio.Lock()
@@ -82,6 +87,7 @@ class Keeper:
             await asyncio.to_thread(self._restorer.sweep)
         except OSError as error:
             raise cannot_use(self._vault.directory, error) from error
+        await asyncio.to_thread(self._offsite.open)
         self._settings = await asyncio.to_thread(self._settings_file.load)
         refuse_silent_end(self._vault.keys, await self.snapshots())
         now = self._clock.now()
@@ -117,12 +123,16 @@ class Keeper:
             return Health(self._status.failed(now, error.message, error.reason), stale=True)
         newest = _newest(snapshots, now)
         stale = is_stale(self._settings.schedule, newest=newest, status=self._status, now=now)
-        self._metrics.count_snapshots(self._shown(snapshots))
+        shown = self._shown(snapshots)
+        self._metrics.count_snapshots(shown)
         self._metrics.newest.set(newest.timestamp() if newest else 0)
         self._metrics.stale.set(stale)
         drilled = self._status.drill_time
         self._metrics.drill.set(drilled.timestamp() if drilled else 0)
-        return Health(self._status, stale)
+        copies = self._offsite.health(shown, now)
+        self._metrics.last_copy.set(copies.success_time.timestamp() if copies.success_time else 0)
+        self._metrics.copies_late.set(copies.late)
+        return Health(self._status, stale, copies)
 
     async def create(self, wish: Wish, *, limit_seconds: float | None = None, report: Report | None = None) -> Snapshot:
         """Return a new snapshot, or what an earlier call made; see Creator.create for what it raises."""
@@ -141,6 +151,7 @@ class Keeper:
             why = f"Create ended by a bug ({type(error).__name__}); the log says more."
             await self._note(self._status.failed(self._clock.now(), why))
             raise
+        self._offsite.wake()
         self._metrics.writer_wait.labels("create").set(snapshot.writer_wait_seconds)
         await self._note(self._status.as_of(self._clock.now()).succeeded(snapshot.created_time))
         log.info(
@@ -152,18 +163,35 @@ class Keeper:
         )
         return snapshot
 
-    async def prune(self, policy: Policy, *, validate_only: bool) -> pruning.Pruned:
-        """Remove what the policy does not keep, or say what that would be."""
+    async def prune(self, policy: Policy, *, validate_only: bool, own_only: bool = False) -> pruning.Pruned:
+        """Remove what the policy does not keep, or say what that would be.
+
+        With `own_only` no copies go that another store has made, or this one before its disk was lost.
+        """
         now, zone = self._clock.now(), check_zone(self._settings.time_zone)
         frozen = is_frozen(self._status, now=now)
         what = pruning.plan if validate_only else pruning.prune
-        pruned = await self._run("prune", lambda _: what(self._vault, policy, now=now, zone=zone, frozen=frozen))
-        if pruned.removed and not validate_only:
-            log.info("snapshots removed", snapshot_ids=pruned.removed, freed_bytes=pruned.freed_bytes)
+
+        def work(_: Job) -> pruning.Pruned:
+            copies = self._offsite.look(own_only=own_only)
+            pruned = what(self._vault, policy, now=now, zone=zone, frozen=frozen, copies=copies)
+            return (
+                pruned if validate_only else replace(pruned, removed_copies=self._offsite.remove(pruned.removed_copies))
+            )
+
+        pruned = await self._run("prune", work)
+        if (pruned.removed or pruned.removed_copies) and not validate_only:
+            log.info(
+                "snapshots removed",
+                snapshot_ids=pruned.removed,
+                freed_bytes=pruned.freed_bytes,
+                copies=pruned.removed_copies,
+            )
         return pruned
 
     async def listed(self) -> list[Shown]:
-        """Return all snapshots as List shows them, newest first."""
+        """Return all snapshots as List shows them, newest first; those that lie only off the machine, too."""
+        await self._offsite.first_look(self._clock)
         return self._shown(await self.snapshots())
 
     async def shown(self, snapshot: Snapshot) -> Shown:
@@ -174,17 +202,25 @@ class Keeper:
         )
 
     def _shown(self, snapshots: list[Snapshot]) -> list[Shown]:
-        now, zone = self._clock.now(), check_zone(self._settings.time_zone)
-        verdicts = pruning.verdicts(self._settings.policy, snapshots, now=now, zone=zone)
-        reasons = {verdict.snapshot_id: verdict.reasons for verdict in verdicts}
-        return [
-            Shown(snapshot=one, keep_reasons=reasons[one.snapshot_id], locked=not self._vault.keys.can_open(one))
-            for one in snapshots
-        ]
+        return show(
+            snapshots,
+            self._settings.policy,
+            now=self._clock.now(),
+            zone=check_zone(self._settings.time_zone),
+            keys=self._vault.keys,
+            offsite=self._offsite,
+        )
 
-    async def plan_restore(self, snapshot_id: str, *, limit_seconds: float | None = None) -> Restored:
+    async def plan_restore(
+        self, snapshot_id: str, *, limit_seconds: float | None = None, report: Report | None = None
+    ) -> Restored:
         """Return what a restore would do."""
-        return await self._run("plan_restore", lambda job: self._restorer.plan(snapshot_id, job), limit_seconds)
+
+        def work(job: Job) -> Restored:
+            self._offsite.bring(snapshot_id, job)
+            return self._restorer.plan(snapshot_id, job)
+
+        return await self._run("plan_restore", work, limit_seconds, report)
 
     async def restore(
         self,
@@ -201,6 +237,7 @@ class Keeper:
             limit_seconds,
             report,
         )
+        self._offsite.wake()
         self._metrics.writer_wait.labels("restore").set(restored.write_lock_seconds)
         log.warning(
             "the database was restored",
@@ -216,9 +253,11 @@ class Keeper:
         """Return the snapshot with its state after the proof."""
 
         def prove(job: Job) -> Snapshot:
+            self._offsite.bring(snapshot_id, job)
             return verify(self._vault, self._vault.get(snapshot_id), job, now=self._clock.now())
 
         known = await self._run("verify", prove, limit_seconds)
+        self._offsite.wake()
         if known.damage:
             log.error("a snapshot is damaged", snapshot_id=snapshot_id, damage=known.damage)
         return known
@@ -231,7 +270,7 @@ class Keeper:
             log.error("the scheduled snapshot could not be taken", error=error.message, reason=error.reason)
             return False
         try:
-            await self.prune(self._settings.policy, validate_only=False)
+            await self.prune(self._settings.policy, validate_only=False, own_only=True)
         except MailerError as error:
             log.warning("old snapshots stay until the next time", error=error.message)
         return True

@@ -11,7 +11,7 @@ from services.backup.pruning import Pruned
 from services.backup.restore_book import Restored
 from services.backup.retention import LONGEST_WITHIN, Policy
 from services.backup.settings import Settings
-from services.backup.shown import Shown
+from services.backup.shown import Copy, Shown
 from services.backup.snapshot import State, Trigger
 
 _STATES = {
@@ -19,6 +19,13 @@ _STATES = {
     State.DAMAGED: pb.Snapshot.STATE_DAMAGED,
     State.UNVERIFIED: pb.Snapshot.STATE_UNVERIFIED,
     State.LOCKED: pb.Snapshot.STATE_LOCKED,
+}
+_COPIES = {
+    Copy.NONE: pb.Snapshot.COPY_STATE_UNSPECIFIED,
+    Copy.WAITING: pb.Snapshot.COPY_STATE_WAITING,
+    Copy.COPIED: pb.Snapshot.COPY_STATE_COPIED,
+    Copy.ONLY_COPY: pb.Snapshot.COPY_STATE_ONLY_COPY,
+    Copy.UNKNOWN: pb.Snapshot.COPY_STATE_UNKNOWN,
 }
 _TRIGGERS = {
     Trigger.MANUAL: pb.Snapshot.TRIGGER_MANUAL,
@@ -31,6 +38,7 @@ _PHASES = {
     Phase.PACKING: pb.BackupProgress.PHASE_PACKING,
     Phase.VERIFYING: pb.BackupProgress.PHASE_VERIFYING,
     Phase.CARRYING: pb.BackupProgress.PHASE_CARRYING,
+    Phase.FETCHING: pb.BackupProgress.PHASE_FETCHING,
 }
 
 
@@ -53,6 +61,7 @@ def snapshot_message(shown: Shown) -> pb.Snapshot:
         note=snapshot.note,
         damage=snapshot.damage,
         key_id=snapshot.key_id,
+        copy_state=_COPIES[shown.copy],
     )
 
 
@@ -102,6 +111,7 @@ def pruned_message(pruned: Pruned) -> pb.BackupPruneResponse:
         kept=[pb.BackupPruneResponse.Kept(snapshot_id=one.snapshot_id, reasons=one.reasons) for one in pruned.kept],
         removed_snapshot_ids=pruned.removed,
         freed_bytes=pruned.freed_bytes,
+        removed_copy_ids=pruned.removed_copies,
     )
 
 
@@ -116,7 +126,7 @@ def progress_message(progress: Progress) -> pb.BackupProgress:
 
 def health_message(health: Health, next_due: datetime | None) -> pb.BackupHealth:
     """Return how the schedule is doing."""
-    status = health.status
+    status, copies = health.status, health.copies
     return pb.BackupHealth(
         last_success_time=to_timestamp(status.success_time),
         last_failure_time=to_timestamp(status.failure_time),
@@ -124,6 +134,11 @@ def health_message(health: Health, next_due: datetime | None) -> pb.BackupHealth
         next_due_time=to_timestamp(next_due),
         stale=health.stale,
         last_drill_time=to_timestamp(status.drill_time),
+        last_copy_time=to_timestamp(copies.success_time),
+        last_copy_failure_time=to_timestamp(copies.failure_time),
+        last_copy_failure=copies.failure,
+        waiting_copy_count=copies.waiting,
+        copies_late=copies.late,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from services.backup.shown import Shown
+from services.backup.shown import Copy, Shown
 from services.backup.snapshot import State
 
 _SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -50,10 +50,28 @@ class BackupMetrics:
             "When a restore drill last went well; 0 when none has.",
             registry=registry,
         )
+        self.copies = Gauge(
+            "mailer_backup_copies",
+            "Snapshots by how it is with their copy off the machine.",
+            ("copy",),
+            registry=registry,
+        )
+        self.last_copy = Gauge(
+            "mailer_backup_last_copy_timestamp_seconds",
+            "When a snapshot was last copied off the machine; 0 when none has been.",
+            registry=registry,
+        )
+        self.copies_late = Gauge(
+            "mailer_backup_copies_late", "1 when a snapshot waits for its copy for too long.", registry=registry
+        )
 
     def count_snapshots(self, snapshots: Sequence[Shown]) -> None:
         """Show what is in the store."""
-        states = Tally(one.state for one in snapshots)
+        copies = Tally(one.copy for one in snapshots)
+        for copy in Copy:
+            self.copies.labels(copy.value).set(copies[copy])
+        here = [one for one in snapshots if one.copy is not Copy.ONLY_COPY]
+        states = Tally(one.state for one in here)
         for state in State:
             self.snapshots.labels(state.value).set(states[state])
-        self.store_bytes.set(sum(one.snapshot.packed_size_bytes for one in snapshots))
+        self.store_bytes.set(sum(one.snapshot.packed_size_bytes for one in here))

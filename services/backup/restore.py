@@ -2,7 +2,7 @@
 
 import sqlite3
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,13 +50,18 @@ class Restorer:
         stages: Stages,
         clock: Clock,
         lock_limit_seconds: float,
+        find: Callable[[str, Job], Snapshot] | None = None,
     ) -> None:
-        """Keep what it works with; no restore keeps writers waiting for longer than the limit."""
+        """Keep what it works with; no restore keeps writers waiting for longer than the limit.
+
+        `find` returns a snapshot of the store, which it may have to fetch first.
+        """
         self._vault = vault
         self._live = live
         self._clock = clock
         self._lock_limit_seconds = lock_limit_seconds
         self._stages = stages
+        self._find = find or (lambda snapshot_id, _: vault.get(snapshot_id))
         self._book = RestoreBook(vault.directory / "restores")
         self._pre_restore = PreRestore(vault=vault, live=live, clock=clock)
 
@@ -106,7 +111,7 @@ class Restorer:
                 done=False,
                 restored=Restored(snapshot_id=snapshot_id, incarnation=uuid.uuid4().hex),
             )
-            return self._restore(self._vault.get(snapshot_id), draft, job)
+            return self._restore(self._find(snapshot_id, job), draft, job)
 
     def _restore(self, snapshot: Snapshot, draft: Entry, job: Job) -> Restored:
         state = look(self._live)

@@ -98,15 +98,12 @@ class BackupServicer(backup_pb2_grpc.BackupServicer):
     async def Restore(self, request: pb.BackupRestoreRequest, context: Context) -> pb.BackupRestoreResponse:
         """Bring a snapshot back, or say what that would change."""
         _check_restore(request)
-        if request.validate_only:
-            planned = await self._keeper.plan_restore(request.snapshot_id, limit_seconds=_remaining(context))
-            return messages.restored_message(planned)
         return await self._restore(request, context)
 
     async def RestoreStream(
         self, request: pb.BackupRestoreStreamRequest, context: Context
     ) -> AsyncGenerator[pb.BackupRestoreStreamResponse, None]:
-        """Bring a snapshot back and tell how far it has come."""
+        """Bring a snapshot back, or say what that would change, and tell how far it has come."""
         _check_restore(request)
         feed = Feed(self._clock, lambda report: self._restore(request, context, report))
         async with aclosing(feed.progress()) as reports:
@@ -150,6 +147,11 @@ class BackupServicer(backup_pb2_grpc.BackupServicer):
     async def _restore(
         self, request: RestoreRequest, context: Context, report: Report | None = None
     ) -> pb.BackupRestoreResponse:
+        if request.validate_only:
+            planned = await self._keeper.plan_restore(
+                request.snapshot_id, limit_seconds=_remaining(context), report=report
+            )
+            return messages.restored_message(planned)
         restored = await self._keeper.restore(
             request.snapshot_id,
             request_id=request.request_id,

@@ -17,11 +17,11 @@ from services.backup.encryption import NO_KEYS, Keys
 from services.backup.snapshot import ManifestDamaged, Snapshot, is_snapshot_id, make_id, time_in_id
 from services.backup.workroom import Workroom
 
-_PACKED = ".db.zst"
-_MANIFEST = ".json"
+PACKED = ".db.zst"
+MANIFEST = ".json"
 _MARK = ".halfway"
 """Ends the names, in work/, that tell which copies are being published or removed."""
-_LARGEST_MANIFEST_BYTES = 4 * 1024 * 1024
+LARGEST_MANIFEST_BYTES = 4 * 1024 * 1024
 
 
 def cannot_use(directory: Path, error: OSError) -> CannotStart:
@@ -161,7 +161,7 @@ class Vault:
     def snapshots(self) -> list[Snapshot]:
         """Return all snapshots, newest first; files that are not ours are passed over, damage is a state."""
         # Not by glob: that finds nothing where the directory is gone or cannot be read, and raises nothing.
-        names = [path.stem for path in self.directory.iterdir() if path.suffix == _MANIFEST]
+        names = [path.stem for path in self.directory.iterdir() if path.suffix == MANIFEST]
         found = [self._read(name) for name in names if is_snapshot_id(name)]
         return sorted(
             (snapshot for snapshot in found if snapshot is not None),
@@ -196,7 +196,7 @@ class Vault:
             return None
         try:
             with path.open("rb") as file:
-                snapshot = Snapshot.from_json(file.read(_LARGEST_MANIFEST_BYTES), snapshot_id=snapshot_id)
+                snapshot = Snapshot.from_json(file.read(LARGEST_MANIFEST_BYTES), snapshot_id=snapshot_id)
         except FileNotFoundError:
             return None
         except (ManifestDamaged, OSError) as error:
@@ -226,7 +226,7 @@ class Vault:
             yield
 
     def _packed(self, snapshot_id: str) -> Path:
-        return self.directory / f"{snapshot_id}{_PACKED}"
+        return self.directory / f"{snapshot_id}{PACKED}"
 
     def _manifest(self, snapshot_id: str) -> Path:
-        return self.directory / f"{snapshot_id}{_MANIFEST}"
+        return self.directory / f"{snapshot_id}{MANIFEST}"

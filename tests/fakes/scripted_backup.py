@@ -49,12 +49,18 @@ class ScriptedBackup(backup_pb2_grpc.BackupServicer):
     async def Restore(
         self, request: backup_pb2.BackupRestoreRequest, context: "ServicerContext[object, object]"
     ) -> backup_pb2.BackupRestoreResponse:
-        assert request.validate_only
-        return backup_pb2.BackupRestoreResponse(snapshot_id=request.snapshot_id, sent_since_count=12)
+        raise AssertionError("the command wants to see progress")
 
     async def RestoreStream(
         self, request: backup_pb2.BackupRestoreStreamRequest, context: "ServicerContext[object, object]"
     ) -> AsyncIterator[backup_pb2.BackupRestoreStreamResponse]:
+        yield backup_pb2.BackupRestoreStreamResponse(
+            progress=backup_pb2.BackupProgress(phase=Phase.PHASE_FETCHING, done_bytes=10, total_bytes=20)
+        )
+        if request.validate_only:
+            planned = backup_pb2.BackupRestoreResponse(snapshot_id=request.snapshot_id, sent_since_count=12)
+            yield backup_pb2.BackupRestoreStreamResponse(result=planned)
+            return
         self.restored.append(request.snapshot_id)
         yield backup_pb2.BackupRestoreStreamResponse(
             result=backup_pb2.BackupRestoreResponse(

@@ -19,6 +19,7 @@ def test_everything_that_the_code_imports_is_declared() -> None:
         for requirement in PROJECT["dependencies"]
         + PROJECT["optional-dependencies"]["postgres"]
         + PROJECT["optional-dependencies"]["fast"]
+        + PROJECT["optional-dependencies"]["s3"]
     }
     providers = packages_distributions()
     undeclared = {

@@ -1,6 +1,6 @@
 """A live database, a store beside it, what works on them, and the service on a real channel."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,9 @@ from services.backup.snapshot import Snapshot, Trigger
 from services.backup.stage import Stages
 from services.backup.ticker import Ticker
 from services.backup.vault import Vault
+from tests.fakes.s3_server import S3Server
 from tests.integration.backup.mailing import MIGRATIONS, create_database
+from tests.integration.backup.sites import BucketSite, FolderSite, Site
 
 if TYPE_CHECKING:
     from mailer.v1.backup_pb2_grpc import BackupAsyncStub
@@ -71,13 +73,43 @@ def take(creator: Creator, job: Job) -> Callable[[], Snapshot]:
     return lambda: creator.create(Wish(trigger=Trigger.MANUAL), job)
 
 
+@pytest.fixture(scope="session")
+def one_server() -> Iterator[S3Server]:
+    """Return a server that lives as long as the tests."""
+    server = S3Server()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server(one_server: S3Server) -> S3Server:
+    """Return a server of buckets without any; it may have to be started."""
+    one_server.empty()
+    return one_server
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
+    """Return each kind of place for copies in turn."""
+    if request.param == "folder":
+        return FolderSite(tmp_path / "mounted")
+    return BucketSite(request.getfixturevalue("server"))
+
+
 @pytest.fixture
 def restorer(vault: Vault, live: Path) -> Restorer:
     """Return what restores snapshots into the live database."""
     return make_restorer(vault, live)
 
 
-def make_restorer(vault: Vault, live: Path, *, clock: Clock | None = None, lock_limit: float = 30) -> Restorer:
+def make_restorer(
+    vault: Vault,
+    live: Path,
+    *,
+    clock: Clock | None = None,
+    lock_limit: float = 30,
+    find: Callable[[str, Job], Snapshot] | None = None,
+) -> Restorer:
     """Return what restores snapshots of a store into a database."""
     return Restorer(
         vault=vault,
@@ -85,6 +117,7 @@ def make_restorer(vault: Vault, live: Path, *, clock: Clock | None = None, lock_
         stages=Stages(vault, MIGRATIONS),
         clock=clock or SystemClock(),
         lock_limit_seconds=lock_limit,
+        find=find,
     )
 
 

@@ -1,4 +1,4 @@
-"""Encryption that is asked for and cannot be done keeps the service from starting."""
+"""What is asked for and cannot be done, encryption above all, keeps the service from starting."""
 
 import base64
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mailer.config import SettingsError, load
+from mailer.errors import CannotStart
 from mailer.snapshot_key import SnapshotKey, read_keys
 from services.backup.config import BackupServiceSettings
 
@@ -104,3 +105,39 @@ def test_a_key_is_known_by_an_id_that_says_nothing_about_it() -> None:
     assert FIRST.id != SECOND.id
     assert len(FIRST.id) == 12
     assert read_keys(SnapshotKey.generate().to_text())[0].id != FIRST.id
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["/mnt/backup", "ftp://host/x", "file://host/x", "file:relative", "file:///", "s3://", "s3:///x", "s3://k:s@bucket/x",
+     "s3://bucket/x?region=y"],
+)  # fmt: skip
+def test_a_url_that_names_no_place_is_refused(tmp_path: Path, url: str) -> None:
+    assert problems(tmp_path, copy_url=url).startswith("MAILER_BACKUP_COPY_URL: write ")
+
+
+@pytest.mark.parametrize("url", ["file:///mnt/backup", "file:///mnt/with%20blank", "s3://bucket", "s3://bucket/a/b"])
+def test_a_url_that_names_a_place_opens_it(tmp_path: Path, url: str) -> None:
+    own = settings(tmp_path, copy_url=url, copy_access_key_id="k", copy_secret_access_key="s3cret", copy_region="x")
+    assert own.place() is not None
+    assert "s3cret" not in repr(own)
+
+
+def test_without_a_url_no_copies_are_made(tmp_path: Path) -> None:
+    assert settings(tmp_path).place() is None
+
+
+def test_copies_in_the_store_itself_are_refused(tmp_path: Path) -> None:
+    url = (tmp_path / "data" / "backups" / "copies").as_uri()
+    assert "lies in the store itself" in problems(tmp_path, copy_url=url)
+
+
+def test_an_access_key_without_its_secret_is_refused(tmp_path: Path) -> None:
+    said = problems(tmp_path, copy_url="s3://bucket", copy_access_key_id="k")
+    assert said.startswith("MAILER_BACKUP_COPY_SECRET_ACCESS_KEY: ")
+
+
+def test_an_endpoint_that_is_no_address_is_refused(tmp_path: Path) -> None:
+    own = settings(tmp_path, copy_url="s3://bucket", copy_endpoint_url="no address")
+    with pytest.raises(CannotStart, match="MAILER_BACKUP_COPY_ENDPOINT_URL"):
+        own.place()
