@@ -126,7 +126,7 @@ async def prune(
     )
     async with session.backup() as backup:
         policy = options.to_policy() or await _policy_of_settings(backup)
-        answer = await backup.Prune(backup_pb2.BackupPruneRequest(policy=policy, validate_only=True), timeout=QUICK)
+        answer = await backup.Prune(backup_pb2.BackupPruneRequest(policy=policy, validate_only=True), timeout=_HOURS)
         done = False
         if (answer.removed_snapshot_ids or answer.removed_copy_ids) and not dry_run:
             if not yes:
@@ -219,6 +219,9 @@ async def _snapshot_id(backup: "backup_pb2_grpc.BackupAsyncStub", wanted: str) -
     states = [backup_pb2.Snapshot.STATE_OK, backup_pb2.Snapshot.STATE_UNVERIFIED]
     answer = await backup.List(backup_pb2.BackupListRequest(page_size=1, states=states), timeout=QUICK)
     if not answer.snapshots:
+        every = await backup.List(backup_pb2.BackupListRequest(page_size=1), timeout=QUICK)
+        if every.snapshots:
+            raise Failure("every snapshot is damaged or locked: mailer backup list says why.", ExitCode.NOT_FOUND)
         raise Failure("there is no snapshot yet: mailer backup create takes one.", ExitCode.NOT_FOUND)
     return answer.snapshots[0].snapshot_id
 

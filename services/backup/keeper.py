@@ -196,7 +196,7 @@ class Keeper:
 
     async def shown(self, snapshot: Snapshot) -> Shown:
         """Return one snapshot as List would show it."""
-        listed = await self.listed()
+        listed = self._shown(await self.snapshots())
         return next(
             (one for one in listed if one.snapshot.snapshot_id == snapshot.snapshot_id), Shown(snapshot=snapshot)
         )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 
-from services.backup.retention import Candidate, Policy, Verdict, decide
+from services.backup.retention import NEWEST_VERIFIED, Candidate, Policy, Verdict, decide
 from services.backup.snapshot import Snapshot, State, Trigger
 from services.backup.vault import Vault
 
@@ -57,13 +57,15 @@ def verdicts(
     """
     everywhere = union(snapshots, copies.snapshots)
     decided = decide(policy, [_candidate(snapshot) for snapshot in everywhere], now=now, zone=zone)
+    newest_id = next((one.snapshot_id for one in decided if NEWEST_VERIFIED in one.reasons), "")
     further: dict[str, list[str]] = {one.snapshot_id: [] for one in everywhere}
     if copies.snapshots:
         for side, reason in ((snapshots, "in the store"), (copies.snapshots.values(), "of the copies")):
             good = [one for one in side if one.state is State.OK and one.created_time <= now]
             if good:
                 newest = max(good, key=lambda one: (one.created_time, one.snapshot_id))
-                further[newest.snapshot_id].append(f"newest verified {reason}")
+                if newest.snapshot_id != newest_id:
+                    further[newest.snapshot_id].append(f"{NEWEST_VERIFIED} {reason}")
     here = {one.snapshot_id for one in snapshots}
     for one in everywhere:
         if one.snapshot_id not in here and not _may_go(one, copies):

@@ -10,6 +10,9 @@ PRE_RESTORE_KEPT_FOR = timedelta(days=7)
 LONGEST_WITHIN = timedelta(days=36525)
 """A hundred years: nobody means more."""
 
+NEWEST_VERIFIED = "newest verified"
+"""The reason of the one snapshot that never goes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -101,7 +104,7 @@ def _floors(one: Candidate, verified: Sequence[Candidate], now: datetime) -> Ite
     if not verified:
         yield "no snapshot is verified"
     elif one == verified[0]:
-        yield "newest verified"
+        yield NEWEST_VERIFIED
     elif not one.verified and one.created_time >= verified[0].created_time:
         yield "newer than the newest verified"
 

@@ -13,7 +13,7 @@ class Copy(StrEnum):
     """None is made: there is no place, the snapshot is not proven, or not encrypted as the settings say."""
     WAITING = "waiting"
     COPIED = "copied"
-    ONLY_COPY = "only copy"
+    ONLY_COPY = "only_copy"
     """It lies only there: Verify and Restore fetch it first."""
     UNKNOWN = "unknown"
     """The place could not be looked at since the service was started."""

@@ -16,6 +16,8 @@ class ScriptedBackup(backup_pb2_grpc.BackupServicer):
         self.snapshots: list[backup_pb2.Snapshot] = []
         self.pruned: list[backup_pb2.BackupPruneRequest] = []
         self.restored: list[str] = []
+        self.removed_copy_ids: list[str] = []
+        self.health = backup_pb2.BackupHealth()
         self.settings = backup_pb2.BackupSettings(backup_schedule="0 2 * * *", time_zone="UTC", backup_retention=7)
 
     async def CreateStream(
@@ -31,7 +33,7 @@ class ScriptedBackup(backup_pb2_grpc.BackupServicer):
         self, request: backup_pb2.BackupListRequest, context: "ServicerContext[object, object]"
     ) -> backup_pb2.BackupListResponse:
         found = [one for one in self.snapshots if not request.states or one.state in request.states]
-        return backup_pb2.BackupListResponse(snapshots=found)
+        return backup_pb2.BackupListResponse(snapshots=found, health=self.health)
 
     async def Verify(
         self, request: backup_pb2.BackupVerifyRequest, context: "ServicerContext[object, object]"
@@ -44,7 +46,9 @@ class ScriptedBackup(backup_pb2_grpc.BackupServicer):
         self, request: backup_pb2.BackupPruneRequest, context: "ServicerContext[object, object]"
     ) -> backup_pb2.BackupPruneResponse:
         self.pruned.append(request)
-        return backup_pb2.BackupPruneResponse(removed_snapshot_ids=["old"], freed_bytes=2048)
+        return backup_pb2.BackupPruneResponse(
+            removed_snapshot_ids=["old"], freed_bytes=2048, removed_copy_ids=self.removed_copy_ids
+        )
 
     async def Restore(
         self, request: backup_pb2.BackupRestoreRequest, context: "ServicerContext[object, object]"

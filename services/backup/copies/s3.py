@@ -49,7 +49,7 @@ class S3Place:
             aws_access_key_id=bucket.access_key_id,
             aws_secret_access_key=secret.reveal() if secret else None,
             config=Config(
-                connect_timeout=10,
+                connect_timeout=5,
                 read_timeout=60,
                 retries={"mode": "standard", "total_max_attempts": 3},
                 # Names of buckets become host names with the original only.

@@ -367,8 +367,22 @@ class TestPrune:
         copy(copier)
         copier.remove([here.snapshot_id])
         kept = {one.snapshot_id: one.reasons for one in self.prune(vault, copier, own_only=False).kept}
-        assert "newest verified of the copies" in kept[both.snapshot_id]
-        assert "newest verified in the store" in kept[here.snapshot_id]
+        assert kept == {
+            here.snapshot_id: ("newest verified", "keep-last 1"),
+            both.snapshot_id: ("newest verified of the copies",),
+        }
+
+    def test_the_store_keeps_its_newest_though_a_newer_one_lies_there(
+        self, copier: Copier, vault: Vault, take: Take
+    ) -> None:
+        here, there = take(), take()
+        copy(copier)
+        vault.remove(there.snapshot_id)
+        kept = {one.snapshot_id: one.reasons for one in self.prune(vault, copier, own_only=False).kept}
+        assert kept == {
+            there.snapshot_id: ("newest verified", "keep-last 1"),
+            here.snapshot_id: ("newest verified in the store",),
+        }
 
     def test_what_could_not_be_removed_there_goes_next_time(
         self, copier: Copier, vault: Vault, site: Site, take: Take, monkeypatch: pytest.MonkeyPatch

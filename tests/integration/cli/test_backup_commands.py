@@ -110,3 +110,30 @@ async def test_a_locked_snapshot_names_the_key_that_is_missing(mailer: CommandLi
     outcome = await mailer("backup", "list")
     assert "locked" in outcome.out
     assert "not given key 0a1b2c3d4e5f" in outcome.out
+
+
+async def test_where_every_snapshot_is_locked_there_is_no_latest(mailer: CommandLine, backup: ScriptedBackup) -> None:
+    backup.snapshots = [backup.snapshot(state=backup_pb2.Snapshot.STATE_LOCKED)]
+    outcome = await mailer("backup", "restore", "latest", "--yes")
+    assert outcome.status == 3
+    assert "locked" in outcome.err
+
+
+async def test_the_list_says_how_it_is_with_the_copies(mailer: CommandLine, backup: ScriptedBackup) -> None:
+    one = backup.snapshot()
+    one.copy_state = backup_pb2.Snapshot.COPY_STATE_ONLY_COPY
+    backup.snapshots = [one]
+    backup.health.waiting_copy_count = 2
+    backup.health.last_copy_failure = "The bucket is away."
+    backup.health.last_copy_failure_time.GetCurrentTime()
+    outcome = await mailer("backup", "list")
+    assert "only copy" in outcome.out
+    assert "Copies: last never, 2 to be made." in outcome.out
+    assert "The bucket is away." in outcome.out
+
+
+async def test_copies_that_no_rule_keeps_are_shown_before_they_go(mailer: CommandLine, backup: ScriptedBackup) -> None:
+    backup.removed_copy_ids = ["lost", "old"]
+    outcome = await mailer("backup", "prune", "--keep-last", "3", "--dry-run")
+    assert "copy would be removed" in outcome.out
+    assert "2 copies off the machine would be removed." in outcome.out
