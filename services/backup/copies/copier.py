@@ -120,15 +120,17 @@ class Copier:
     def remove(self, snapshot_ids: Iterable[str]) -> list[str]:
         """Remove snapshots there; returns those that are gone. What fails is noted and left to the next Prune."""
         gone: list[str] = []
-        try:
-            for snapshot_id in snapshot_ids:
-                self._shelf.remove(snapshot_id)
-                gone.append(snapshot_id)
-        except MailerError as error:
-            self._failed(error)
+        # Not beside a look: that would bring back what it saw before.
+        with self._looking:
+            try:
+                for snapshot_id in snapshot_ids:
+                    self._shelf.remove(snapshot_id)
+                    gone.append(snapshot_id)
+            except MailerError as error:
+                self._failed(error)
+            self.catalogue = {one: there for one, there in (self.catalogue or {}).items() if one not in gone}
         if gone:
             self._note(lambda book: book.disowning(gone))
-            self.catalogue = {one: there for one, there in (self.catalogue or {}).items() if one not in gone}
         return gone
 
     def _is_copied(self, snapshot: Snapshot) -> bool:
@@ -152,12 +154,13 @@ class Copier:
                 # Pruned meanwhile: what nobody wants any more is not published.
                 self._discard(snapshot.snapshot_id)
                 return None
-            self._shelf.commit(snapshot)
+            with self._looking:
+                self._shelf.commit(snapshot)
+                self.catalogue = {**(self.catalogue or {}), snapshot.snapshot_id: snapshot}
         except DataLoss as error:
             log.error("a snapshot cannot be copied", snapshot_id=snapshot.snapshot_id, error=error.message)
             return error
         self._note(lambda book: book.copied(snapshot.snapshot_id, self._clock.now()))
-        self.catalogue = {**(self.catalogue or {}), snapshot.snapshot_id: snapshot}
         log.info("a snapshot was copied", snapshot_id=snapshot.snapshot_id, size_bytes=snapshot.packed_size_bytes)
         return None
 
@@ -189,6 +192,8 @@ class Copier:
         return None
 
     def _failed(self, error: MailerError) -> None:
+        if error.reason == "STOPPING":
+            return  # says nothing about the place: the next start goes on
         self._note(lambda book: book.failed(self._clock.now(), error.message))
 
     def _note(self, change: Callable[[Book], Book]) -> None:

@@ -50,8 +50,8 @@ class S3Place:
             aws_secret_access_key=secret.reveal() if secret else None,
             config=Config(
                 connect_timeout=5,
-                read_timeout=60,
-                retries={"mode": "standard", "total_max_attempts": 3},
+                read_timeout=20,
+                retries={"mode": "standard", "total_max_attempts": 2},
                 # Names of buckets become host names with the original only.
                 s3={"addressing_style": "path" if bucket.endpoint_url else "auto"},
                 # Ours are SHA-256, given below; the CRC that boto3 adds by itself is not known to every server.
@@ -78,7 +78,7 @@ class S3Place:
         part_bytes = max(self._smallest_part_bytes, -(-size_bytes // _MOST_PARTS))
         with self._translated(name):
             if size_bytes <= part_bytes:
-                checksum = self._put_whole(name, source.read(), sha256, moved)
+                checksum = self._put_whole(name, source.read(size_bytes + 1), sha256, moved)
             else:
                 checksum = self._put_in_parts(name, source, part_bytes, sha256, moved)
             self._compare(name, size_bytes, sha256, checksum)

@@ -150,6 +150,17 @@ class TestCopying:
         assert site.files() == {}
         assert copier.book.begun_ids == frozenset()
 
+    def test_a_copy_that_was_told_to_stop_leaves_nothing_and_is_no_failure(
+        self, copier: Copier, site: Site, take: Take
+    ) -> None:
+        take()
+        job = Job(SystemClock(), limit_seconds=60, report=lambda _: job.stop())
+        assert not copier.copy_all(lambda: job)
+        assert not [path for path in site.files() if path.endswith(".json")]
+        assert copier.book.failure_time is None
+        assert copy(copier)
+        assert len(site.files()) == 2
+
     def test_two_stores_in_two_folders_do_not_touch_one_another(
         self, copier: Copier, vault: Vault, site: Site, take: Take, tmp_path: Path
     ) -> None:
@@ -414,15 +425,21 @@ class TestPrune:
             copier.remove([snapshot.snapshot_id])
         assert copier.look() == {}
 
-    def test_a_damaged_copy_does_not_take_the_place_of_a_good_snapshot(
+    def test_of_two_the_one_that_is_not_damaged_counts(
         self, copier: Copier, vault: Vault, site: Site, take: Take
     ) -> None:
         snapshot = take()
         copy(copier)
+        packed = vault.packed_path(snapshot)
+        whole = packed.read_bytes()
+        packed.write_bytes(b"cut")
+        (one,) = pruning.union(vault.snapshots(), copier.look())
+        assert one.state is State.OK
+        packed.write_bytes(whole)
         site.write(f"a/{snapshot.snapshot_id}.db.zst", b"cut")
         (one,) = pruning.union(vault.snapshots(), copier.look())
         assert one.state is State.OK
-        vault.packed_path(snapshot).write_bytes(b"cut, too")
+        packed.write_bytes(b"cut, too")
         (one,) = pruning.union(vault.snapshots(), copier.look())
         assert one.state is State.DAMAGED
 
