@@ -1,5 +1,6 @@
 """What MAILER_BACKUP_COPY_URL may be, and the place that it names."""
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -7,6 +8,8 @@ from mailer.errors import CannotStart
 from mailer.secrets import Secret
 from services.backup.copies.directory import DirectoryPlace
 from services.backup.copies.place import Place
+
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}", re.ASCII)
 
 
 def check_url(url: str) -> None:
@@ -18,7 +21,7 @@ def check_url(url: str) -> None:
         raise ValueError("write nothing but the place; credentials have settings of their own")
     if parts.scheme == "file" and (parts.netloc or not Path(unquote(parts.path)).is_absolute() or parts.path == "/"):
         raise ValueError("write file:/// and the whole path of a folder")
-    if parts.scheme == "s3" and not parts.netloc:
+    if parts.scheme == "s3" and not _BUCKET.fullmatch(parts.netloc):
         raise ValueError("write s3://bucket/prefix with the name of the bucket")
 
 

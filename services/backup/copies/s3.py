@@ -9,7 +9,13 @@ from typing import Any, BinaryIO
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
 
 from mailer.errors import MailerError
 from mailer.secrets import Secret
@@ -173,10 +179,10 @@ class S3Place:
             yield
         except ClientError as error:
             raise self._of_the_server(error, name) from error
-        except (NoCredentialsError, PartialCredentialsError) as error:
-            raise refused(self._url, f"{error}") from error
         except BotoCoreError as error:
-            raise away(self._url, f"{error}".rstrip(".")) from error
+            is_ours = isinstance(error, (NoCredentialsError, PartialCredentialsError, ParamValidationError))
+            why = " ".join(str(error).split()).rstrip(".")
+            raise (refused if is_ours else away)(self._url, why) from error
 
     def _of_the_server(self, error: ClientError, name: str) -> MailerError:
         code = str(error.response.get("Error", {}).get("Code", ""))

@@ -109,7 +109,8 @@ def test_a_key_is_known_by_an_id_that_says_nothing_about_it() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["/mnt/backup", "ftp://host/x", "file://host/x", "file:relative", "file:///", "s3://", "s3:///x", "s3://k:s@bucket/x",
+    ["/mnt/backup", "ftp://host/x", "file://host/x", "file:relative", "file:///", "s3://", "s3:///x",
+     "s3://bucket!/x", "s3://bucket:9000/x", "s3://k:s@bucket/x",
      "s3://bucket/x?region=y"],
 )  # fmt: skip
 def test_a_url_that_names_no_place_is_refused(tmp_path: Path, url: str) -> None:
