@@ -70,12 +70,13 @@ class Copier:
         not work ends the round.
         """
         try:
-            if not self._swept:
-                self._shelf.sweep()
-                self._swept = True
-            self.look()
-            self._clear_begun()
-            failures = [error for error in map(self._try, self._waiting(), self._jobs(job_of)) if error]
+            with translated():
+                if not self._swept:
+                    self._shelf.sweep()
+                    self._swept = True
+                self.look()
+                self._clear_begun()
+                failures = [error for error in map(self._try, self._waiting(), self._jobs(job_of)) if error]
         except MailerError as error:
             self._failed(error)
             return False

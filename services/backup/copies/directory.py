@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,11 +24,15 @@ class DirectoryPlace:
 
     def names(self) -> dict[str, Lying]:
         """Return the files in it; names that begin with a dot are being written."""
+        found = {}
         with self._translated():
-            found = {path.name: path.stat() for path in self._directory.iterdir() if path.is_file()}
-        return {
-            name: Lying(stat.st_size, str(stat.st_mtime_ns)) for name, stat in found.items() if not name.startswith(".")
-        }
+            for path in self._directory.iterdir():
+                # One that is removed meanwhile is not there.
+                with suppress(FileNotFoundError):
+                    if not path.name.startswith(".") and path.is_file():
+                        stat = path.stat()
+                        found[path.name] = Lying(stat.st_size, str(stat.st_mtime_ns))
+        return found
 
     def put(self, name: str, source: BinaryIO, *, size_bytes: int, sha256: str, moved: Moved) -> None:
         """Write beside, read back from the disk, compare, rename."""

@@ -1,5 +1,6 @@
 """Copies off the machine: made, compared, found again, pruned and fetched, in a folder and in a bucket."""
 
+import errno
 import os
 import shutil
 import signal
@@ -149,6 +150,17 @@ class TestCopying:
         assert copier.copy_all(lambda: Job(SystemClock(), limit_seconds=60, report=prune))
         assert site.files() == {}
         assert copier.book.begun_ids == frozenset()
+
+    def test_a_store_that_cannot_be_read_is_said(
+        self, copier: Copier, vault: Vault, take: Take, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(*_: object) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), "mailer_1.db.zst")
+
+        take()
+        monkeypatch.setattr(Vault, "packed_path", broken)
+        assert not copy(copier)
+        assert "mailer_1.db.zst: Input/output error" in copier.book.failure
 
     def test_a_copy_that_was_told_to_stop_leaves_nothing_and_is_no_failure(
         self, copier: Copier, site: Site, take: Take

@@ -25,6 +25,7 @@ from services.backup.keeper import Keeper
 from services.backup.metrics import BackupMetrics
 from services.backup.offsite import Offsite
 from services.backup.servicer import BackupServicer
+from services.backup.settings import Settings
 from services.backup.shown import Copy, Shown
 from services.backup.snapshot import Snapshot
 from services.backup.stage import Stages
@@ -49,6 +50,7 @@ COPIED, ONLY_COPY, WAITING = (
 class Running:
     """A service with its courier at work, and a client."""
 
+    keeper: Keeper
     client: "BackupAsyncStub"
     offsite: Offsite
     registry: CollectorRegistry
@@ -67,6 +69,12 @@ class Running:
         """Wait until every snapshot is in this state."""
         async with asyncio.timeout(30):
             while set((await self.copies()).values()) != {state}:
+                await asyncio.sleep(0.02)
+
+    async def until_copied_but(self, others: set[str]) -> None:
+        """Wait until every snapshot but these is copied."""
+        async with asyncio.timeout(30):
+            while {state for one, state in (await self.copies()).items() if one not in others} != {COPIED}:
                 await asyncio.sleep(0.02)
 
     async def until_failed(self) -> None:
@@ -106,7 +114,7 @@ async def running(vault: Vault, live: Path, folder: FolderSite) -> AsyncIterator
     channel = connect(f"127.0.0.1:{server.port}")
     assert offsite.courier is not None
     courier = asyncio.create_task(offsite.courier.run())
-    yield Running(backup_pb2_grpc.BackupStub(channel), offsite, registry)
+    yield Running(keeper, backup_pb2_grpc.BackupStub(channel), offsite, registry)
     courier.cancel()
     await asyncio.wait({courier})
     await channel.close()
@@ -184,6 +192,23 @@ async def test_a_prune_while_the_place_is_away_goes_by_what_lies_here(running: R
     folder.come_back()
     assert await running.copies() == {old.snapshot_id: ONLY_COPY, new.snapshot_id: COPIED}
     assert list((await running.client.Prune(request, timeout=30)).removed_copy_ids) == [old.snapshot_id]
+
+
+async def test_the_schedule_leaves_what_another_store_has_copied(running: Running, vault: Vault) -> None:
+    await running.keeper.change_settings(Settings(backup_retention=1))
+    foreign = {(await running.create(name)).snapshot_id for name in ("one", "two")}
+    await running.until(COPIED)
+    copier = running.offsite.copier
+    assert copier is not None
+    copier._note(lambda book: book.disowning(foreign))
+    for snapshot_id in foreign:
+        vault.remove(snapshot_id)
+    assert await running.keeper.take_scheduled()
+    copies = await running.copies()
+    assert {one for one, state in copies.items() if state == ONLY_COPY} == foreign
+    await running.until_copied_but(foreign)
+    request = pb.BackupPruneRequest(policy=pb.RetentionPolicy(keep_last_count=1))
+    assert set((await running.client.Prune(request, timeout=30)).removed_copy_ids) == foreign
 
 
 async def test_a_restore_from_a_place_that_is_away_says_so(running: Running, vault: Vault, folder: FolderSite) -> None:
