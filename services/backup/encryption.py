@@ -60,14 +60,22 @@ NO_KEYS = Keys()
 """Nothing is encrypted, and what is encrypted cannot be opened."""
 
 
-def refuse_silent_end(keys: Keys, snapshots: Iterable[Snapshot]) -> None:
-    """Raise CannotStart where encryption would end without anybody having said so: the setting got lost.
+def silent_end(keys: Keys, snapshots: Iterable[Snapshot]) -> str:
+    """Return what to set where encryption would end without anybody having said so: the setting got lost.
 
-    Snapshots come newest first.
+    Nothing when all is well.
     """
-    newest = next((one for one in snapshots if one.packed_sha256), None)
-    if newest is not None and newest.key_id and not keys.sealing_id and not keys.off:
-        raise CannotStart(
-            f"the newest snapshot is encrypted (key {newest.key_id}) and no key is set: set "
-            "MAILER_BACKUP_ENCRYPTION_KEY_FILE, or MAILER_BACKUP_ENCRYPTION=off to go on without encryption"
-        )
+    newest = max((one for one in snapshots if one.packed_sha256), key=lambda one: one.created_time, default=None)
+    if newest is None or not newest.key_id or keys.sealing_id or keys.off:
+        return ""
+    return (
+        f"the newest snapshot is encrypted (key {newest.key_id}) and no key is set: set "
+        "MAILER_BACKUP_ENCRYPTION_KEY_FILE, or MAILER_BACKUP_ENCRYPTION=off to go on without encryption"
+    )
+
+
+def refuse_silent_end(keys: Keys, snapshots: Iterable[Snapshot]) -> None:
+    """Raise CannotStart with what to set where encryption would end silently."""
+    problem = silent_end(keys, snapshots)
+    if problem:
+        raise CannotStart(problem)

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from mailer.clock import Clock
-from mailer.errors import DataLoss, MailerError, NotFound
+from mailer.errors import DataLoss, FailedPrecondition, MailerError, NotFound
 from mailer.log import get_logger
 from services.backup.copies.book import Book, BookFile
 from services.backup.copies.shelf import Shelf
 from services.backup.create import require_space
+from services.backup.encryption import silent_end
 from services.backup.job import Job
 from services.backup.live import translated
 from services.backup.shown import Copy
@@ -74,7 +75,7 @@ class Copier:
                 if not self._swept:
                     self._shelf.sweep()
                     self._swept = True
-                self.look()
+                self._refuse_silent_end(self.look())
                 self._clear_begun()
                 failures = [error for error in map(self._try, self._waiting(), self._jobs(job_of)) if error]
         except MailerError as error:
@@ -137,6 +138,12 @@ class Copier:
     def _is_copied(self, snapshot: Snapshot) -> bool:
         """Say whether a snapshot leaves the machine: proven, and encrypted where that is asked for."""
         return snapshot.state is State.OK and bool(snapshot.key_id or not self._vault.keys.sealing_id)
+
+    def _refuse_silent_end(self, there: Mapping[str, Snapshot]) -> None:
+        """Refuse to lay readable copies beside encrypted ones: on a new machine the key may have been forgotten."""
+        problem = silent_end(self._vault.keys, there.values())
+        if problem:
+            raise FailedPrecondition(f"Nothing is copied off the machine: {problem}.", reason="SNAPSHOT_NOT_ENCRYPTED")
 
     def _waiting(self) -> list[Snapshot]:
         return [one for one in self._vault.snapshots() if self.copy_of(one) is Copy.WAITING]

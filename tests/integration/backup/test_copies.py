@@ -114,6 +114,21 @@ class TestCopying:
         assert set(site.files()) == pair(closed)
         assert own.copy_of(openly) is Copy.NONE
 
+    def test_a_new_machine_without_the_key_lays_nothing_readable_beside_encrypted_copies(
+        self, vault: Vault, site: Site, live: Path, job: Job, tmp_path: Path
+    ) -> None:
+        keyed = Vault(vault.directory, KEY)
+        closed = Creator(vault=keyed, live=live, clock=SystemClock()).create(Wish(trigger=Trigger.MANUAL), job)
+        assert copy(copier_of(keyed, site))
+        new = empty_store(tmp_path, Keys())
+        Creator(vault=new, live=live, clock=SystemClock()).create(Wish(trigger=Trigger.MANUAL), job)
+        own = copier_of(new, site)
+        assert not copy(own)
+        assert "MAILER_BACKUP_ENCRYPTION=off" in own.book.failure
+        assert set(site.files()) == pair(closed)
+        assert copy(copier_of(Vault(new.directory, Keys(off=True)), site))
+        assert len(site.files()) == 4
+
     def test_a_place_that_is_away_keeps_them_waiting_until_it_is_back(
         self, copier: Copier, site: Site, take: Take
     ) -> None:
