@@ -128,24 +128,31 @@ def _upgrade(connection: Connection, location: Location, owned: Migrations) -> N
         else:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
         _refuse_newer(connection, script, version_table, owned.owner)
+        before = _revisions(connection, version_table)
         with EnvironmentContext(config, script, fn=steps, destination_rev="head") as environment:
             environment.configure(
                 connection=connection, version_table=version_table, render_as_batch=location.is_sqlite
             )
             environment.run_migrations()
-        if location.is_sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
+        if not location.is_sqlite or _revisions(connection, version_table) == before:
+            return  # nothing was changed, and looking at every row takes longer the more there are
+        if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
             raise DatabaseUnusable(f"the migration of {owned.owner} left broken references; nothing was changed")
 
 
 def _refuse_newer(connection: Connection, script: ScriptDirectory, version_table: str, owner: str) -> None:
-    context = MigrationContext.configure(connection, opts={"version_table": version_table})
     known = {step.revision for step in script.walk_revisions()}
-    for revision in context.get_current_heads():
+    for revision in _revisions(connection, version_table):
         if revision not in known:
             raise DatabaseUnusable(
                 f"the database was written by a newer Mailer (revision {revision} of the {owner} is unknown here): "
                 "install that version, or restore a snapshot taken before the upgrade; nothing was changed"
             )
+
+
+def _revisions(connection: Connection, version_table: str) -> tuple[str, ...]:
+    context = MigrationContext.configure(connection, opts={"version_table": version_table})
+    return tuple(context.get_current_heads())
 
 
 def _cause(error: Exception, location: Location) -> str:

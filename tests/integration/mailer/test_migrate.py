@@ -116,6 +116,32 @@ def test_a_migration_that_fails_leaves_everything_as_it_was(database_url: str, p
         assert connection.execute("SELECT count(*) FROM letters").fetchone() == (0,)
 
 
+REFERRING = """
+from alembic import op
+import sqlalchemy as sa
+revision, down_revision, branch_labels, depends_on = "letters_0002", "letters_0001", None, None
+def upgrade():
+    op.create_table("stamps", sa.Column("letter", sa.Integer, sa.ForeignKey("letters.id")))
+"""
+
+
+def test_references_are_checked_after_a_migration_and_not_at_every_start(
+    database_url: str, path: Path, letters: Migrations
+) -> None:
+    migrate_all(database_url, [letters])
+    (letters.folder / "versions" / "0002_stamps.py").write_text(REFERRING)
+    migrate_all(database_url, [letters])
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("INSERT INTO stamps (letter) VALUES (7)")
+        connection.commit()
+    migrate_all(database_url, [letters])  # looks at no row: there may be millions
+    third = SECOND.replace("letters_0002", "letters_0003").replace("letters_0001", "letters_0002")
+    (letters.folder / "versions" / "0003_stamp.py").write_text(third)
+    with pytest.raises(DatabaseUnusable, match="left broken references; nothing was changed"):
+        migrate_all(database_url, [letters])
+    assert columns(path) == ["id", "body"]
+
+
 def test_a_newer_schema_is_refused_with_what_to_do(database_url: str, path: Path, letters: Migrations) -> None:
     newer = letters.folder / "versions" / "0002_stamp.py"
     newer.write_text(SECOND)
