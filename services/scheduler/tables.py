@@ -65,7 +65,7 @@ campaigns = Table(
 
 Index("campaigns_due", campaigns.c.state, campaigns.c.next_due_time)
 Index("campaigns_by_time", campaigns.c.create_time, campaigns.c.campaign_id)
-Index("campaigns_by_state", campaigns.c.state, campaigns.c.create_time)
+Index("campaigns_by_state", campaigns.c.state, campaigns.c.create_time, campaigns.c.campaign_id)
 Index("campaigns_of_template", campaigns.c.template_id)
 
 # No foreign key to the campaign: it would be looked up for each of a million rows.
