@@ -66,8 +66,16 @@ class _Connection(sqlite3.Connection):
     statements: dict[str, Any]
 
     def cursor(self, factory: Any = None) -> Any:
-        """Return a cursor that remembers; `execute` of the connection makes one, too."""
+        """Return a cursor that remembers."""
         return super().cursor(_Cursor)
+
+    def execute(self, sql: str, *parameters: Any) -> Any:
+        """Execute through such a cursor: the connection's own `execute` makes one that does not."""
+        return self.cursor().execute(sql, *parameters)
+
+    def executemany(self, sql: str, rows: Iterable[Any]) -> Any:
+        """Do the same for many rows."""
+        return self.cursor().executemany(sql, rows)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from mailer.cli.command import Commands
 from mailer.cli.delivery_view import NO_DELIVERY, delivery_table
 from mailer.cli.listing import Limit, campaign_id, print_list
 from mailer.cli.session import Session
+from mailer.cli.words import instant
 from mailer.v1 import sender_pb2
 
 commands = Commands()
@@ -58,4 +59,7 @@ async def deliveries(
     async with session.sender() as sender:
         empty = f"No message is {' or '.join(states)}." if states else NO_DELIVERY
         table = partial(delivery_table, session.out, empty=empty)
-        await print_list(session.out, sender.ListDeliveries, request, "deliveries", table, limit=limit)
+        last = await print_list(session.out, sender.ListDeliveries, request, "deliveries", table, limit=limit)
+    if last.HasField("removal_time"):
+        since = instant(last.removal_time)
+        session.out.note(f"Messages of runs that are over for long were removed, last on {since}; their counts stay.")

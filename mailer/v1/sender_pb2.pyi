@@ -580,6 +580,7 @@ class Run(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     NEXT_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
+    REMOVAL_TIME_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Id of the run."""
     campaign_id: _builtins.str
@@ -606,6 +607,12 @@ class Run(_message.Message):
     def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
         """Earliest time at which a deferred delivery is tried again; unset when none waits."""
 
+    @_builtins.property
+    def removal_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when its deliveries are being removed, because it is over for longer than the sender keeps them; unset while
+        they are kept. The counts stay.
+        """
+
     def __init__(
         self,
         *,
@@ -618,10 +625,11 @@ class Run(_message.Message):
         policy: Global___DeliveryPolicy.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         next_attempt_time: _timestamp_pb2.Timestamp | None = ...,
+        removal_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "next_attempt_time", b"next_attempt_time", "stalled_until_time", b"stalled_until_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "next_attempt_time", b"next_attempt_time", "removal_time", b"removal_time", "stalled_until_time", b"stalled_until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "counts", b"counts", "create_time", b"create_time", "next_attempt_time", b"next_attempt_time", "policy", b"policy", "run_id", b"run_id", "stalled_until_time", b"stalled_until_time", "state", b"state", "state_reason", b"state_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "counts", b"counts", "create_time", b"create_time", "next_attempt_time", b"next_attempt_time", "policy", b"policy", "removal_time", b"removal_time", "run_id", b"run_id", "stalled_until_time", b"stalled_until_time", "state", b"state", "state_reason", b"state_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1611,21 +1619,30 @@ class ListDeliveriesResponse(_message.Message):
 
     DELIVERIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REMOVAL_TIME_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty on the last."""
     @_builtins.property
     def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delivery]:
         """The deliveries, oldest first."""
 
+    @_builtins.property
+    def removal_time(self) -> _timestamp_pb2.Timestamp:
+        """With a run_id or a campaign_id: since when deliveries of its runs are being removed, because they are over for
+        longer than the sender keeps them; the latest time where it is several, unset while all are kept. Their counts stay:
+        see GetRun.
+        """
+
     def __init__(
         self,
         *,
         deliveries: _abc.Iterable[Global___Delivery] | None = ...,
         next_page_token: _builtins.str = ...,
+        removal_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["removal_time", b"removal_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deliveries", b"deliveries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deliveries", b"deliveries", "next_page_token", b"next_page_token", "removal_time", b"removal_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,6 +32,7 @@ from services.sender.ledger import Ledger
 from services.sender.options import read_options
 from services.sender.outlook import Outlook
 from services.sender.programs import Programs
+from services.sender.remover import Remover
 from services.sender.roster import Roster
 from services.sender.run_rpcs import RunRpcs
 from services.sender.servicer import SenderServicer
@@ -151,12 +152,14 @@ async def build(process: ServiceProcess[SenderSettings]) -> AsyncIterator[None]:
     await worker.start()
     await roster.start()
     upkeep = Upkeep(database, clock, worker, connections, feeder=feeder, under_way=lambda: courier.under_way)
+    remover = Remover(database, clock, kept=settings.delivery_retention)
     await upkeep.turn()
     writing = asyncio.create_task(ledger.run(), name="ledger")
     working = [
         asyncio.create_task(feeder.run(), name="feeder"),
         asyncio.create_task(delivery.run(), name="delivery"),
         asyncio.create_task(upkeep.run(), name="upkeep"),
+        asyncio.create_task(remover.run(), name="remover"),
     ]
     stopping = asyncio.create_task(_end_with(process.stopping, working), name="stopping")
     for task in (writing, *working):

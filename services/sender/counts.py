@@ -36,14 +36,16 @@ _HAS_OPEN_SQL = f"""EXISTS (
     SELECT 1 FROM run_counts WHERE run_counts.run_id = sender_runs.run_id AND run_counts.delivery_count > 0
     AND run_counts.state IN ({", ".join(f"'{state}'" for state in _OPEN)})
 )"""
-# Only where it changes: a row that is written costs more than one that is looked at.
+# Hardly ever a change: a run begins once and ends once. Whatever it is, its end is not seen yet.
 _SET_UNFINISHED = RowStatement(
     f"""
-    UPDATE sender_runs SET unfinished = {_HAS_OPEN_SQL} FROM :rows AS r
+    UPDATE sender_runs SET unfinished = {_HAS_OPEN_SQL}, end_time = NULL FROM :rows AS r
     WHERE sender_runs.run_id = r.run_id AND sender_runs.unfinished <> {_HAS_OPEN_SQL}
     """,
     {"run_id": TEXT},
 )
+# What was removed cannot be counted: these counts are all that is left.
+_IS_REMOVED = select(runs.c.run_id).where(runs.c.removal_time.is_not(None))
 
 
 @dataclass(slots=True)
@@ -83,13 +85,13 @@ def read_counts(connection: Connection, run_id: str) -> dict[str, int]:
 
 def recount(connection: Connection) -> None:
     """Count everything anew: after a restore, whose carried rows nobody counted. Reads every delivery once."""
-    connection.execute(delete(run_counts))
+    connection.execute(delete(run_counts).where(run_counts.c.run_id.not_in(_IS_REMOVED)))
     connection.execute(
         run_counts.insert().from_select(
             ["run_id", "state", "delivery_count"],
-            select(deliveries.c.run_id, deliveries.c.state, func.count()).group_by(
-                deliveries.c.run_id, deliveries.c.state
-            ),
+            select(deliveries.c.run_id, deliveries.c.state, func.count())
+            .where(deliveries.c.run_id.not_in(_IS_REMOVED))
+            .group_by(deliveries.c.run_id, deliveries.c.state),
         )
     )
     connection.execute(update(runs).values(unfinished=_HAS_OPEN))

@@ -1,10 +1,10 @@
 """The methods about deliveries: who got it, who did not and why, and what a person decides about the uncertain ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from mailer.clock import Clock
 from mailer.database import Database
@@ -12,7 +12,7 @@ from mailer.errors import FailedPrecondition, NotFound
 from mailer.idempotency import request_key, run_once
 from mailer.interceptor import Context
 from mailer.message.address import check_address, mailbox_key
-from mailer.pagination import Page, read_page
+from mailer.pagination import read_page
 from mailer.requests import check_id, check_new_request_id
 from mailer.v1 import sender_pb2
 from mailer.validation import Violations
@@ -20,11 +20,11 @@ from mailer.wire import to_timestamp
 from services.sender import doubt, runs
 from services.sender.bulletin import Bulletin
 from services.sender.counts import Changes
+from services.sender.delivery_list import Wanted, read_list
 from services.sender.options import read_options
 from services.sender.programs import Programs
 from services.sender.states import DeliveryState, LogOutcome
 from services.sender.tables import IS_TROUBLED, deliveries, requests, send_logs
-from services.sender.tables import runs as run_table
 
 MOST_RESOLVED = 1000
 
@@ -32,7 +32,6 @@ _Resolve = sender_pb2.ResolveUnknownRequest
 _STATES = {state: sender_pb2.DeliveryState.Value(f"DELIVERY_STATE_{state.name}") for state in DeliveryState}
 _STATES_BY_NUMBER = {number: state for state, number in _STATES.items()}
 _OUTCOMES = {outcome: sender_pb2.Attempt.Outcome.Value(f"OUTCOME_{outcome.name}") for outcome in LogOutcome}
-_TROUBLED = frozenset({DeliveryState.FAILED, DeliveryState.UNKNOWN, DeliveryState.EXPIRED, DeliveryState.SUPPRESSED})
 
 
 class DeliveryRpcs:
@@ -76,10 +75,19 @@ class DeliveryRpcs:
             key=(int,),
         )
         violations.raise_if_any()
-        rows = await self._database.read(_list, request, page)
+        wanted = Wanted(
+            run_id=request.run_id,
+            campaign_id=request.campaign_id,
+            canonical=mailbox_key(request.address) if request.address else "",
+            states=frozenset(_STATES_BY_NUMBER[number] for number in request.states),
+        )
+        after = page.after[0] if page.after is not None else 0
+        rows, removal_time = await self._database.read(_list, wanted, after=after, limit=page.limit)
         found = [(row.id, await self._present(row)) for row in rows]
         shown, token = page.fill(found, lambda one: (one[0],), lambda one: one[1])
-        return sender_pb2.ListDeliveriesResponse(deliveries=shown, next_page_token=token)
+        return sender_pb2.ListDeliveriesResponse(
+            deliveries=shown, next_page_token=token, removal_time=to_timestamp(removal_time)
+        )
 
     async def GetDelivery(
         self, request: sender_pb2.GetDeliveryRequest, context: Context
@@ -172,23 +180,11 @@ def _attempt(row: Any) -> sender_pb2.Attempt:
     )
 
 
-def _list(connection: Connection, request: sender_pb2.ListDeliveriesRequest, page: Page) -> list[Any]:
-    query = select(deliveries).order_by(deliveries.c.id).limit(page.limit)
-    if page.after is not None:
-        query = query.where(deliveries.c.id > page.after[0])
-    if request.run_id:
-        query = query.where(deliveries.c.run_id == request.run_id)
-    if request.campaign_id:
-        of_campaign = select(run_table.c.run_id).where(run_table.c.campaign_id == request.campaign_id)
-        query = query.where(deliveries.c.run_id.in_(of_campaign))
-    if request.address:
-        query = query.where(deliveries.c.canonical == mailbox_key(request.address))
-    if request.states:
-        states = {_STATES_BY_NUMBER[number] for number in request.states}
-        query = query.where(deliveries.c.state.in_(sorted(states)))
-        if states <= _TROUBLED:
-            query = query.where(IS_TROUBLED)
-    return list(connection.execute(query).all())
+def _list(
+    connection: Connection, wanted: Wanted, *, after: int, limit: int
+) -> tuple[Sequence[Row[Any]], datetime | None]:
+    removal_time = runs.removal_time(connection, run_id=wanted.run_id, campaign_id=wanted.campaign_id)
+    return read_list(connection, wanted, after=after, limit=limit), removal_time
 
 
 def _get(connection: Connection, delivery_id: str) -> tuple[Any, list[Any]]:

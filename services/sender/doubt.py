@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, exists, select, update
 
 from mailer.database.types import to_microseconds
 from services.sender.book import Result, Streak, write_results
@@ -198,7 +198,7 @@ def take_back_refused(
         .where(
             deliveries.c.delivery_key.in_(delivery_keys),
             deliveries.c.state == DeliveryState.FAILED.value,
-            deliveries.c.run_id.not_in(select(runs.c.run_id).where(runs.c.state == RunState.CANCELLED.value)),
+            ~exists().where(runs.c.run_id == deliveries.c.run_id, runs.c.state == RunState.CANCELLED.value),
         )
         .values(
             state=DeliveryState.PENDING.value,

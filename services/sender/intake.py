@@ -116,6 +116,7 @@ class Intake:
             content_hash=program.content_hash,
             now=now,
         )
+        runs.refuse_removed(run)
         self._refuse_when_full(connection, run_id)
         outbox.store_content(connection, content_hash=program.content_hash, content=program.serialized, now=now)
         changes = Changes()

@@ -149,6 +149,7 @@ class RunRpcs:
             policy=_POLICIES[run.policy],
             create_time=to_timestamp(run.create_time),
             next_attempt_time=to_timestamp(next_attempt_time),
+            removal_time=to_timestamp(run.removal_time),
         )
         if run.state is RunState.ACTIVE:
             if not any(counts.get(state) for state in OPEN_STATES):
@@ -230,6 +231,7 @@ def _cancel(connection: Connection, run_id: str, now: datetime) -> None:
 def _retry(connection: Connection, run_id: str, *, with_expired: bool, now: datetime) -> int:
     run = runs.existing(connection, run_id)
     runs.refuse_cancelled(run)
+    runs.refuse_removed(run)
     options = read_options(sender_pb2.DeliveryOptions.FromString(run.options), default=run.policy)
     changes = Changes()
     retried = sum(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from mailer.errors import FailedPrecondition, NotFound
 from services.sender.counts import Changes, upsert
@@ -26,6 +26,9 @@ class Run:
     unfinished: bool
     create_time: datetime
     update_time: datetime
+    end_time: datetime | None
+    removal_time: datetime | None
+    emptied: bool
 
 
 def read(connection: Connection, run_id: str) -> Run | None:
@@ -55,6 +58,30 @@ def refuse_cancelled(run: Run) -> None:
         )
 
 
+def refuse_removed(run: Run) -> None:
+    """Raise FailedPrecondition when the run's deliveries were removed: nobody could tell who has its mail."""
+    if run.removal_time is not None:
+        raise FailedPrecondition(
+            f"run {run.run_id} is over for long, and its deliveries were removed on {run.removal_time:%Y-%m-%d} "
+            "(MAILER_SENDER_DELIVERY_RETENTION): send to the recipients again in a new run",
+            reason="RUN_REMOVED",
+            metadata={"run_id": run.run_id},
+        )
+
+
+def removal_time(connection: Connection, *, run_id: str, campaign_id: str) -> datetime | None:
+    """Return since when deliveries of a run, or of runs of a campaign, are being removed; None while all are kept."""
+    query = select(func.max(runs.c.removal_time))
+    if run_id:
+        query = query.where(runs.c.run_id == run_id)
+    elif campaign_id:
+        query = query.where(runs.c.campaign_id == campaign_id)
+    else:
+        return None
+    found: datetime | None = connection.execute(query).scalar_one()
+    return found
+
+
 def ensure(
     connection: Connection,
     *,
@@ -78,6 +105,7 @@ def ensure(
             "options": options,
             "content_hash": content_hash,
             "unfinished": False,
+            "emptied": False,
             "create_time": now,
             "update_time": now,
         },
@@ -181,9 +209,13 @@ def _move(
     changes: Changes,
 ) -> int:
     """Move the deliveries of a run that are in one state, voiding claims. Return how many moved."""
+    of_run = deliveries.c.run_id == run_id
+    if before is DeliveryState.CLAIMED:
+        # Of the few that are claimed, those of the run; the other way round a million rows would be looked at.
+        of_run = deliveries.c.run_id.concat("") == run_id
     moved = connection.execute(
         update(deliveries)
-        .where(_SAID_BY_INDEX[before], deliveries.c.run_id == run_id, deliveries.c.state == before.value)
+        .where(_SAID_BY_INDEX[before], of_run, deliveries.c.state == before.value)
         .values(token=deliveries.c.token + 1, update_time=now, **values)
     ).rowcount
     changes.add(run_id, before, values["state"], moved)

@@ -101,6 +101,10 @@ runs = Table(
     Column("unfinished", Boolean, nullable=False),  # False once every delivery is final
     Column("create_time", Instant, nullable=False),
     Column("update_time", Instant, nullable=False),
+    Column("end_time", Instant),  # since when every delivery was seen to be final; NULL while one is not
+    # The tombstone of a run that is over for long: its deliveries are being removed since, and none is stored again.
+    Column("removal_time", Instant),
+    Column("emptied", Boolean, nullable=False, server_default=text("false")),  # True once all of them are removed
 )
 
 Index(
@@ -111,6 +115,17 @@ Index(
 )
 
 Index("sender_runs_of_campaign", runs.c.campaign_id)
+
+HAS_ROWS = {"sqlite": text("sender_runs.emptied = 0"), "postgresql": text("NOT sender_runs.emptied")}
+"""The condition of the index by which runs are found that ended, or that ended long ago."""
+
+Index(
+    "sender_runs_with_rows",
+    runs.c.end_time,
+    runs.c.unfinished,
+    sqlite_where=text("emptied = 0"),
+    postgresql_where=text("NOT emptied"),
+)
 
 # How many deliveries of a run are in which state: changed in the transaction that changes the deliveries.
 run_counts = Table(
@@ -169,6 +184,7 @@ IS_PENDING = text("deliveries.state = 'pending'")
 IS_DEFERRED = text("deliveries.state = 'deferred'")
 IS_IN_PROGRESS = text("deliveries.state IN ('claimed', 'dot_intent')")
 IS_TROUBLED = text("deliveries.state IN ('failed', 'unknown', 'expired', 'suppressed')")
+IS_WITHOUT_MAIL = text("deliveries.state IN ('failed', 'unknown', 'expired', 'suppressed', 'cancelled')")
 
 
 def _partial_index(name: str, condition: TextClause, *columns: Column[Any]) -> None:
@@ -178,8 +194,10 @@ def _partial_index(name: str, condition: TextClause, *columns: Column[Any]) -> N
 
 _partial_index("deliveries_pending", IS_PENDING, deliveries.c.run_id, deliveries.c.id)
 _partial_index("deliveries_deferred", IS_DEFERRED, deliveries.c.next_attempt_time)
+_partial_index("deliveries_deferred_of_run", IS_DEFERRED, deliveries.c.run_id, deliveries.c.next_attempt_time)
 _partial_index("deliveries_in_progress", IS_IN_PROGRESS, deliveries.c.worker)
 _partial_index("deliveries_troubled", IS_TROUBLED, deliveries.c.run_id, deliveries.c.state, deliveries.c.id)
+_partial_index("deliveries_without_mail", IS_WITHOUT_MAIL, deliveries.c.state, deliveries.c.id)
 Index("deliveries_of_run", deliveries.c.run_id, deliveries.c.id)
 Index("deliveries_of_address", deliveries.c.canonical)
 
