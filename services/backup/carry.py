@@ -12,7 +12,7 @@ import sqlite3
 from datetime import datetime
 
 from mailer.database.types import to_microseconds
-from services.backup import audience, campaigns, overtaken
+from services.backup import audience, campaigns, overtaken, removed
 from services.backup.proof import IDENTITY_TABLE, quoted
 from services.backup.rows import (
     both_have,
@@ -51,19 +51,23 @@ _COPIED_WHEN_MISSING = (
 
 def carry_ahead(stage: sqlite3.Connection) -> int:
     """Do what can be done before others have to wait: rows that are only ever added, and never change."""
-    return sum(insert_missing(stage, table, key) for table, key in _ONLY_ADDED)
+    carried = removed.carry_removed(stage)
+    removed.drop_rows(stage)
+    return carried + sum(insert_missing(stage, table, key) for table, key in _ONLY_ADDED)
 
 
 def carry(stage: sqlite3.Connection, now: datetime) -> int:
     """Bring over from `live` what must not be forgotten; returns how many rows. Inside a transaction."""
+    carried = removed.carry_removed(stage)
     _doubt_the_forgotten(stage)
     campaigns.hold_what_may_not_go_on(stage, now)
     to_fill = audience.campaigns_to_fill(stage)
-    carried = _update_deliveries(stage)
+    carried += _update_deliveries(stage)
     carried += sum(insert_missing(stage, table, key) for table, key in (*_ONLY_ADDED, *_COPIED_WHEN_MISSING))
     carried += _take_greater_usage(stage)
     carried += _replace_workers(stage)
     carried += insert_missing_parents(stage, (table for table, _ in _COPIED_WHEN_MISSING))
+    removed.drop_rows(stage)  # also of those that only now came along
     carried += audience.fill(stage, to_fill)
     carried += overtaken.end_overtaken(stage)
     campaigns.put_at_newest_run(stage)
@@ -98,7 +102,12 @@ def count_sent(stage: sqlite3.Connection) -> int:
     """Return how many messages the stage knows as sent: what `carry` adds to it was sent since the snapshot."""
     if not has(stage, "main", "deliveries"):
         return 0
-    return int(stage.execute("SELECT count(*) FROM main.deliveries WHERE state = 'sent'").fetchone()[0])
+    counted = "SELECT count(*) FROM main.deliveries WHERE state = 'sent'"
+    if removed.knows_removal(stage) and has(stage, "main", "run_counts"):
+        # Of removed runs the counts are all that is left; rows of theirs may be left, too, while they are removed.
+        counted += f" AND run_id NOT IN ({removed.IS_REMOVED}) UNION ALL SELECT coalesce(sum(delivery_count), 0)"
+        counted += f" FROM main.run_counts WHERE state = 'sent' AND run_id IN ({removed.IS_REMOVED})"
+    return sum(int(row[0]) for row in stage.execute(counted))
 
 
 def renew_identity(stage: sqlite3.Connection, incarnation: str, now: datetime) -> None:
@@ -201,10 +210,11 @@ def _count_again(stage: sqlite3.Connection) -> None:
     """Count deliveries by run and state anew: the carried ones were counted by nobody."""
     if not (has(stage, "main", "run_counts") and has(stage, "main", "deliveries")):
         return
-    stage.execute("DELETE FROM main.run_counts")
+    countable = f"run_id NOT IN ({removed.IS_REMOVED})" if removed.knows_removal(stage) else "TRUE"
+    stage.execute(f"DELETE FROM main.run_counts WHERE {countable}")
     stage.execute(
         "INSERT INTO main.run_counts (run_id, state, delivery_count)"
-        " SELECT run_id, state, count(*) FROM main.deliveries GROUP BY run_id, state"
+        f" SELECT run_id, state, count(*) FROM main.deliveries WHERE {countable} GROUP BY run_id, state"
     )
     if "unfinished" in columns(stage, "main", "sender_runs"):
         stage.execute(

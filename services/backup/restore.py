@@ -200,7 +200,8 @@ class Restorer:
     def _prepare(self, stage: sqlite3.Connection, job: Job) -> Ahead:
         """Do to the stage what can be done before anybody has to wait."""
         with self._attached(stage, job):
-            return Ahead(carried_rows=carry.carry_ahead(stage), sent=carry.count_sent(stage))
+            sent = carry.count_sent(stage)
+            return Ahead(carried_rows=carry.carry_ahead(stage), sent=sent)
 
     def _carry(
         self, stage: sqlite3.Connection, snapshot: Snapshot, job: Job, ahead: Ahead, *, incarnation: str
