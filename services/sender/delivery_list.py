@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, select
 
-from services.sender.intake import delivery_key
+from services.sender.identity import delivery_key, first_key
 from services.sender.states import DeliveryState
 from services.sender.tables import (
     IS_DEFERRED,
@@ -73,7 +73,8 @@ def read_list(connection: Connection, wanted: Wanted, *, after: int, limit: int)
 def _of_address(connection: Connection, wanted: Wanted, *, after: int, limit: int) -> Sequence[Row[Any]]:
     query = select(deliveries).where(deliveries.c.id > after).order_by(deliveries.c.id).limit(limit)
     if wanted.run_id:
-        query = query.where(deliveries.c.delivery_key == delivery_key(wanted.run_id, wanted.canonical))
+        keys = (delivery_key(wanted.run_id, wanted.canonical), first_key(wanted.run_id, wanted.canonical))
+        query = query.where(deliveries.c.delivery_key.in_(keys))
     else:
         query = query.where(deliveries.c.canonical == wanted.canonical)
     if wanted.campaign_id:

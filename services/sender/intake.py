@@ -18,6 +18,7 @@ from mailer.v1 import sender_pb2
 from mailer.validation import Violations
 from services.sender import outbox, runs
 from services.sender.counts import Changes, read_counts
+from services.sender.identity import delivery_key, first_key
 from services.sender.options import read_options
 from services.sender.outbox import Waiting
 from services.sender.programs import Program, Programs
@@ -63,7 +64,8 @@ class Intake:
         program = self._check(request)
         key = request_key("SendBatch", request, request.request_id)
         run_id = request.run_id or _own_run_id(request.request_id)
-        checked = check_recipients(request, run_id, program)
+        key_of = first_key if await self._database.read(outbox.has_first_keys, run_id) else delivery_key
+        checked = check_recipients(request, run_id, program, key_of=key_of)
         response = await self._database.write(
             self._store, request, key, run_id=run_id, checked=checked, program=program
         )
@@ -154,8 +156,13 @@ class Intake:
             )
 
 
-def check_recipients(request: sender_pb2.SendBatchRequest, run_id: str, program: Program) -> Checked:
-    """Tell the recipients that can be stored from those that cannot. One that cannot does not fail the others."""
+def check_recipients(
+    request: sender_pb2.SendBatchRequest, run_id: str, program: Program, *, key_of: Callable[[str, str], str]
+) -> Checked:
+    """Tell the recipients that can be stored from those that cannot. One that cannot does not fail the others.
+
+    `key_of(run_id, canonical)` is how the deliveries of the run are known: `delivery_key`, or `first_key`.
+    """
     checked = Checked([], [], [])
     for index, recipient in enumerate(request.recipients):
         try:
@@ -172,17 +179,12 @@ def check_recipients(request: sender_pb2.SendBatchRequest, run_id: str, program:
             checked.delivery_ids.append("")
             continue
         canonical = known.address.key
-        key = delivery_key(run_id, canonical)
+        key = key_of(run_id, canonical)
         checked.waiting.append(
             Waiting(key, known.address.address, canonical, known.address.display_name, known.variables)
         )
         checked.delivery_ids.append(key)
     return checked
-
-
-def delivery_key(run_id: str, canonical: str) -> str:
-    """Return the identity of a delivery: it follows from run and address, so it is the same after a restore."""
-    return hashlib.sha256(f"{run_id}\0{canonical}".encode()).hexdigest()[:32]
 
 
 def _own_run_id(request_id: str) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, bindparam, exists, select, text, update
 from mailer.database.rows import INTEGER, RowStatement
 from mailer.database.types import to_microseconds
 from services.sender.counts import Changes, upsert
+from services.sender.identity import run_prefix
 from services.sender.states import DeliveryState, RunState
 from services.sender.tables import IS_DEFERRED, IS_IN_PROGRESS, IS_PENDING, contents, deliveries, runs, suppressions
 
@@ -150,6 +151,14 @@ def store(
     stored = int(connection.execute(statement, rows).rowcount)
     changes.add(run_id, "", state.value, stored)
     return stored
+
+
+def has_first_keys(connection: Connection, run_id: str) -> bool:
+    """Say whether the deliveries of a run are known by the keys of an earlier version: see identity.first_key."""
+    key = connection.execute(
+        select(deliveries.c.delivery_key).where(deliveries.c.run_id == run_id).order_by(deliveries.c.id).limit(1)
+    ).scalar_one_or_none()
+    return key is not None and not key.startswith(run_prefix(run_id))
 
 
 def store_content(connection: Connection, *, content_hash: str, content: bytes, now: datetime) -> None:

@@ -6,9 +6,12 @@ from typing import Any
 
 import grpc
 import pytest
+from sqlalchemy import Connection, update
 
 from mailer.client import ErrorDetails, details_of
 from mailer.v1 import sender_pb2
+from services.sender import tables
+from services.sender.identity import delivery_key, first_key
 from tests.fakes.clock import FakeClock
 from tests.fakes.sender_service import CONTENT, SenderService, sender_service
 
@@ -41,6 +44,27 @@ async def test_ok_means_stored_once_per_recipient(sender: SenderService) -> None
     assert answer.delivery_ids[0] == answer.delivery_ids[2]
     run = await sender.run()
     assert run.counts.pending_count == run.counts.total_count == 2
+
+
+async def test_the_keys_of_a_run_begin_alike(sender: SenderService) -> None:
+    keys = [*(await sender.send(ADA, BOB)).delivery_ids, *(await sender.send(ADA, run_id="other")).delivery_ids]
+    assert keys == [delivery_key("run", ADA), delivery_key("run", BOB), delivery_key("other", ADA)]
+    assert keys[0][:8] == keys[1][:8] != keys[2][:8]
+
+
+async def test_a_run_that_began_with_keys_of_an_earlier_version_goes_on_with_them(sender: SenderService) -> None:
+    await sender.send(ADA)
+    await sender.database.write(give_first_keys)
+    answer = await sender.send(ADA, BOB)
+    assert (answer.accepted_count, answer.duplicate_count) == (1, 1)
+    assert list(answer.delivery_ids) == [first_key("run", ADA), first_key("run", BOB)]
+    request = sender_pb2.ListDeliveriesRequest(run_id="run", address=ADA)
+    listed = (await sender.stub.ListDeliveries(request, timeout=5)).deliveries
+    assert [one.delivery_id for one in listed] == [first_key("run", ADA)]
+
+
+def give_first_keys(connection: Connection) -> None:
+    connection.execute(update(tables.deliveries).values(delivery_key=first_key("run", ADA)))
 
 
 async def test_the_same_call_again_gives_the_same_answer_and_stores_nothing(sender: SenderService) -> None:

@@ -37,7 +37,7 @@ BOOK = Tables(
             "sender_runs_unfinished",
         }
     ),
-    of_one=frozenset({"deliveries_troubled", "sqlite_autoindex_send_logs_1"}),
+    of_one=frozenset({"deliveries_troubled", "sqlite_autoindex_deliveries_1", "sqlite_autoindex_send_logs_1"}),
     paged=frozenset({"deliveries_of_run", "deliveries_without_mail"}),
     listed=frozenset({"sqlite_autoindex_suppressions_1"}),
     # Of all states together, and of the one in which nearly all deliveries are.
