@@ -149,7 +149,8 @@ class Intake:
         waiting = counts.get(DeliveryState.PENDING, 0) + counts.get(DeliveryState.CLAIMED, 0)
         if waiting >= self._queue_limit:
             raise ResourceExhausted(
-                f"run {run_id} has {waiting} messages waiting, which is the limit: try again in a moment",
+                # Without the number, which changes from one try to the next: the scheduler notes what is new.
+                f"run {run_id} has as many messages waiting as may wait ({self._queue_limit}): try again in a moment",
                 reason="QUEUE_FULL",
                 retry_after=FULL_QUEUE_PAUSE,
                 metadata={"run_id": run_id, "waiting_count": str(waiting)},

@@ -102,6 +102,21 @@ async def test_a_full_queue_is_waited_for_as_long_as_the_sender_says(scheduler: 
     assert sender.copies == EVERYBODY
 
 
+async def test_while_a_full_queue_is_waited_for_nothing_is_asked_and_decisions_count_at_once(
+    scheduler: Scheduler, sender: FakeSender
+) -> None:
+    campaign_id = await draft(scheduler.stub, 35)
+    sender.errors.append(ResourceExhausted("the queue is full", reason="QUEUE_FULL", retry_after=timedelta(minutes=1)))
+    await schedule(scheduler.stub, campaign_id)
+    await becomes(scheduler.stub, campaign_id, lambda one: "the queue is full" in one.state_reason)
+    await scheduler.stub.PauseCampaign(scheduler_pb2.PauseCampaignRequest(campaign_id=campaign_id), timeout=20)
+    await eventually(lambda: "PauseRun" in sender.calls, seconds=3)
+    assert sender.calls.count("SendBatch") == 1
+    await scheduler.stub.ResumeCampaign(scheduler_pb2.ResumeCampaignRequest(campaign_id=campaign_id), timeout=20)
+    await reaches(scheduler.stub, campaign_id, Campaign.STATE_FINISHED)
+    assert sender.copies == EVERYBODY
+
+
 async def test_a_refused_batch_pauses_the_run_with_the_reason_and_resume_tries_again(
     scheduler: Scheduler, sender: FakeSender
 ) -> None:

@@ -187,6 +187,14 @@ async def test_a_full_queue_says_when_to_come_again(sender: SenderService) -> No
     await sender.send(BOB, run_id="another")  # the limit is one run's, not everybody's
 
 
+async def test_a_full_queue_says_the_same_however_full_it_is(sender: SenderService) -> None:
+    await sender.send(*(f"p{number}@one.example" for number in range(9)))
+    await sender.send(*(f"q{number}@one.example" for number in range(5)))
+    error = await refused(sender, BOB)
+    assert "as many messages waiting as may wait (10)" in error.message
+    assert error.metadata["waiting_count"] == "14"
+
+
 async def test_an_unknown_enum_value_and_an_unknown_field_are_refused(sender: SenderService) -> None:
     policy = sender_pb2.DeliveryOptions.FromString(b"\x08\x63")  # policy = 99
     assert {one.field for one in (await refused(sender, ADA, options=policy)).violations} == {"options.policy"}
