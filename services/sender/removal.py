@@ -39,31 +39,45 @@ def has_ended(connection: Connection) -> bool:
     return connection.execute(query).one_or_none() is not None
 
 
-def next_to_empty(connection: Connection, *, ended_before: datetime) -> str | None:
-    """Return the run that is over for longest, when it ended before that instant and still has deliveries."""
-    query = _with_rows(connection).where(runs.c.end_time < ended_before, *_IS_OVER)
-    return connection.execute(query.order_by(runs.c.end_time).limit(1)).scalar_one_or_none()
+def is_due(connection: Connection, *, ended_before: datetime) -> bool:
+    """Say whether any run that ended before that instant still has deliveries to be removed."""
+    return connection.execute(_to_empty(connection, ended_before)).one_or_none() is not None
 
 
-def take_bite(connection: Connection, run_id: str, *, ended_before: datetime, most: int, now: datetime) -> int:
-    """Remove some deliveries of a run, and their logs; return how many. The run may have been begun again meanwhile."""
-    is_removable = (runs.c.run_id == run_id, runs.c.end_time < ended_before, *_IS_OVER)
-    found = connection.execute(select(runs.c.removal_time).where(*is_removable).with_for_update()).one_or_none()
-    if found is None:
-        return 0
+def take_bite(connection: Connection, *, ended_before: datetime, most: int, now: datetime) -> dict[str, int]:
+    """Remove up to `most` deliveries of the runs that are over for longest. Return how many of each run."""
+    taken: dict[str, int] = {}
+    while sum(taken.values()) + len(taken) < most:  # a run is work, too, if there are many small ones
+        query = _to_empty(connection, ended_before).with_for_update(skip_locked=True)
+        run = connection.execute(query).one_or_none()
+        if run is None:
+            break
+        left = most - sum(taken.values()) - len(taken)
+        taken[run.run_id] = _take_from(connection, run.run_id, most=left, removal_time=run.removal_time or now)
+    return taken
+
+
+def _take_from(connection: Connection, run_id: str, *, most: int, removal_time: datetime) -> int:
     rows = connection.execute(
         select(deliveries.c.id, deliveries.c.delivery_key)
         .where(deliveries.c.run_id == run_id, deliveries.c.state.in_(_REMOVABLE))
         .order_by(deliveries.c.id)
-        .limit(most)
+        .limit(most + 1)
     ).all()
-    _delete(connection, rows)
+    _delete(connection, rows[:most])
     connection.execute(
-        update(runs)
-        .where(runs.c.run_id == run_id)
-        .values(removal_time=found.removal_time or now, emptied=len(rows) < most)
+        update(runs).where(runs.c.run_id == run_id).values(removal_time=removal_time, emptied=len(rows) <= most)
     )
-    return len(rows)
+    return len(rows[:most])
+
+
+def _to_empty(connection: Connection, ended_before: datetime) -> Any:
+    return (
+        select(runs.c.run_id, runs.c.removal_time)
+        .where(HAS_ROWS[connection.dialect.name], runs.c.end_time < ended_before, *_IS_OVER)
+        .order_by(runs.c.end_time)
+        .limit(1)
+    )
 
 
 def _delete(connection: Connection, rows: Sequence[Any]) -> None:

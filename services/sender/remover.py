@@ -1,8 +1,9 @@
 """What is kept of runs that are over, and for how long: by default everything, for ever."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
+from sqlalchemy import Connection
 
 from mailer.clock import Clock
 from mailer.database import Database, DatabaseUnavailable
@@ -10,11 +11,12 @@ from services.sender import removal
 
 log = structlog.get_logger(__name__)
 
-# Small enough that a message at its final dot hardly waits for the one writer, and with room for others between.
-BITE = 100
+# A message at its final dot waits for the one writer: so a bite is as large as can be taken in a few milliseconds.
+LEAST_BITE, FIRST_BITE, MOST_BITE = 5, 25, 400
+SHORT_SECONDS, LONG_SECONDS = 0.004, 0.01
 BETWEEN_BITES = 0.1
 LOOK_INTERVAL = 60.0
-MOST_NOTED = 1000
+MOST_NOTED = 500
 
 
 class Remover:
@@ -25,7 +27,8 @@ class Remover:
         self._database = database
         self._clock = clock
         self._kept = kept
-        self._emptying = ""
+        self._bite = FIRST_BITE
+        self._removed_count = 0
 
     async def run(self) -> None:
         """Keep to it until cancelled."""
@@ -48,12 +51,24 @@ class Remover:
         if self._kept is None:
             return False
         ended_before = now - self._kept
-        run_id = await self._database.read(removal.next_to_empty, ended_before=ended_before)
-        if run_id is None:
-            self._emptying = ""
+        if not await self._database.read(removal.is_due, ended_before=ended_before):
+            if self._removed_count:
+                log.info("deliveries of runs that are over for long were removed", count=self._removed_count)
+                self._removed_count = 0
             return False
-        if run_id != self._emptying:
-            self._emptying = run_id
-            log.info("the deliveries of a run are removed: it is over for longer than they are kept", run=run_id)
-        await self._database.write(removal.take_bite, run_id, ended_before=ended_before, most=BITE, now=now)
+        taken, seconds = await self._database.write(self._take, ended_before, now)
+        self._removed_count += sum(taken.values())
+        self._bite = next_bite(self._bite, seconds)
         return True
+
+    def _take(self, connection: Connection, ended_before: datetime, now: datetime) -> tuple[dict[str, int], float]:
+        began = self._clock.monotonic()
+        taken = removal.take_bite(connection, ended_before=ended_before, most=self._bite, now=now)
+        return taken, self._clock.monotonic() - began
+
+
+def next_bite(present: int, seconds: float) -> int:
+    """Return how many deliveries to take next, after so many took so long."""
+    if seconds > LONG_SECONDS:
+        return max(present // 2, LEAST_BITE)
+    return min(present * 2, MOST_BITE) if seconds < SHORT_SECONDS else present

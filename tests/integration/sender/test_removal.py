@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, select
 from mailer.client import details_of
 from mailer.v1 import sender_pb2
 from services.sender import counts, removal, tables
-from services.sender.remover import BITE
+from services.sender.remover import FIRST_BITE, LEAST_BITE, MOST_BITE, next_bite
 from tests.fakes.clock import FakeClock
 from tests.fakes.sender_service import SenderService, sender_service
 from tests.fakes.smtp_server import Accept, Drop, SmtpServer
@@ -68,7 +68,7 @@ async def test_a_run_that_is_over_for_long_keeps_its_counts_only(sender: SenderS
 
 
 async def test_a_run_of_many_is_removed_bite_by_bite(sender: SenderService, clock: FakeClock) -> None:
-    await sender.send(*(f"p{number}@one.example" for number in range(2 * BITE + 1)))
+    await sender.send(*(f"p{number}@one.example" for number in range(2 * FIRST_BITE + 1)))
     await sender.done()
     await passes(sender, clock, KEPT)
     assert await rows(sender) == (0, 0)
@@ -123,8 +123,8 @@ async def test_a_run_that_goes_on_stays_however_late_it_is(
     await sender.until(lambda run: run.counts.deferred_count == 1)
     assert not await sender.database.read(removal.has_ended)
     later = clock.now() + 2 * KEPT
-    taken = await sender.database.write(removal.take_bite, "run", ended_before=later, most=BITE, now=later)
-    assert (taken, await sender.states()) == (0, {ADA: "DEFERRED"})
+    assert await sender.database.write(removal.take_bite, ended_before=later, most=10, now=later) == {}
+    assert await sender.states() == {ADA: "DEFERRED"}
 
 
 async def test_a_run_that_was_tried_again_is_over_from_then_on(
@@ -177,3 +177,22 @@ async def test_the_counts_survive_a_count_of_everything(sender: SenderService, c
     await sender.database.write(counts.recount)
     assert (await sender.run()).counts == before
     assert (await sender.run("next")).counts.sent_count == 1
+
+
+async def test_one_bite_is_of_one_large_run_or_of_many_small_ones(sender: SenderService, clock: FakeClock) -> None:
+    for run_id in ("large", "one", "two"):
+        await sender.send(*(f"p{number}@one.example" for number in range(7 if run_id == "large" else 1)), run_id=run_id)
+        await sender.done(run_id)
+        await sender.database.write(removal.note_ended, most=10, now=clock.now())
+        await sender.advance(1)
+    later = clock.now() + KEPT
+    bites = [await sender.database.write(removal.take_bite, ended_before=later, most=5, now=later) for _ in range(4)]
+    assert bites == [{"large": 5}, {"large": 2, "one": 1}, {"two": 1}, {}]
+
+
+@pytest.mark.parametrize(
+    ("present", "seconds", "expected"),
+    [(40, 0.1, 20), (LEAST_BITE, 0.1, LEAST_BITE), (40, 0.007, 40), (40, 0.001, 80), (MOST_BITE, 0.001, MOST_BITE)],
+)
+def test_a_bite_is_as_large_as_can_be_taken_in_a_few_milliseconds(present: int, seconds: float, expected: int) -> None:
+    assert next_bite(present, seconds) == expected
