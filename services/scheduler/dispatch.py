@@ -118,7 +118,9 @@ class Dispatcher:
                 return None
             reason = f"waiting since {since:%Y-%m-%d %H:%M:%S} UTC: {trouble.reason}"
             if reason != said:
-                log.warning("a batch has to wait", cursor=run.cursor, reason=trouble.reason)
+                # A sender that has enough says so every second of a large run: that is no trouble.
+                say = log.warning if trouble.seconds is None else log.debug
+                say("a batch has to wait", cursor=run.cursor, reason=trouble.reason)
                 await self._database.write_under(incarnation, runs.note, run, reason=reason)
                 said = reason
             # Promptly, too: a sender that was started again sends nothing of the run before it hears of it.
