@@ -12,8 +12,9 @@ from sqlalchemy import Connection
 import services.sender
 from mailer.clock import SystemClock
 from mailer.database import Database, Migrations
-from services.sender import book, outbox, runs, suppressions
+from services.sender import book, counts, outbox, removal, runs, suppressions
 from services.sender.counts import Changes, read_counts
+from services.sender.delivery_list import Wanted, read_list
 from services.sender.states import DeliveryState, Policy
 from tests.fakes.postgres import PostgresServer, is_installed
 
@@ -77,8 +78,8 @@ async def test_a_batch_is_counted_once_and_its_intents_are_granted(database: Dat
     assert await database.write(store) == 9
     assert await database.write(store) == 0
     assert await database.write(intend_all) == 9
-    counts = await database.read(read_counts, "run")
-    assert {state: count for state, count in counts.items() if count} == {"dot_intent": 9}
+    found = await database.read(read_counts, "run")
+    assert {state: count for state, count in found.items() if count} == {"dot_intent": 9}
 
 
 async def test_suppressions_that_are_new_are_counted(database: Database) -> None:
@@ -87,3 +88,33 @@ async def test_suppressions_that_are_new_are_counted(database: Database) -> None
 
     assert await database.write(add) == 2
     assert await database.write(add) == 0
+
+
+async def test_lists_of_every_kind_are_understood(database: Database) -> None:
+    await database.write(store)
+    await database.write(intend_all)
+    for state in (None, *DeliveryState):
+        states = frozenset({state} if state else ())
+        for wanted in (Wanted(states=states), Wanted(run_id="run", states=states)):
+            rows = await database.read(read_list, wanted, after=0, limit=5)
+            assert len(rows) == (5 if state in {None, DeliveryState.DOT_INTENT} else 0)
+    await database.write(runs.pause, "run", reason="a typo", now=NOW)
+
+
+async def test_what_is_over_for_long_is_removed(database: Database) -> None:
+    await database.write(store)
+    await database.write(cancel)
+    assert await database.read(removal.has_ended)
+    assert await database.write(removal.note_ended, most=10, now=NOW) == 1
+    later = NOW + timedelta(days=30)
+    assert await database.read(removal.is_due, ended_before=later)
+    taken = [await database.write(removal.take_bite, ended_before=later, most=5, now=later) for _ in range(3)]
+    assert taken == [{"run": 5}, {"run": 4}, {}]
+    await database.write(counts.recount)
+    assert (await database.read(read_counts, "run"))["cancelled"] == 9
+
+
+def cancel(connection: Connection) -> None:
+    changes = Changes()
+    runs.cancel_open(connection, "run", now=NOW, changes=changes)
+    changes.apply(connection)
