@@ -1,5 +1,6 @@
 """A sender that remembers what it was asked; on a real port."""
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc.aio import ServicerContext
 
 from mailer.errors import FieldViolation, InvalidArgument, NotFound
@@ -15,6 +16,7 @@ class ScriptedSender(sender_pb2_grpc.SenderServicer):
         self.updated: list[sender_pb2.UpdateAccountRequest] = []
         self.verification = sender_pb2.VerifyAccountResponse(verified=True)
         self.deliveries: list[sender_pb2.Delivery] = []
+        self.removal_time: Timestamp | None = None
         self.resolved: list[sender_pb2.ResolveUnknownRequest] = []
 
     async def CreateAccount(
@@ -63,7 +65,7 @@ class ScriptedSender(sender_pb2_grpc.SenderServicer):
         self, request: sender_pb2.ListDeliveriesRequest, context: "ServicerContext[object, object]"
     ) -> sender_pb2.ListDeliveriesResponse:
         found = [one for one in self.deliveries if not request.states or one.state in request.states]
-        return sender_pb2.ListDeliveriesResponse(deliveries=found)
+        return sender_pb2.ListDeliveriesResponse(deliveries=found, removal_time=self.removal_time)
 
     async def AddSuppressions(
         self, request: sender_pb2.AddSuppressionsRequest, context: "ServicerContext[object, object]"

@@ -2,10 +2,12 @@
 
 import io
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
 from mailer.v1 import sender_pb2
+from mailer.wire import to_timestamp
 from tests.fakes.scripted_sender import ScriptedSender
 from tests.integration.cli.conftest import CommandLine
 
@@ -104,6 +106,14 @@ async def test_deliveries_are_filtered_by_state(mailer: CommandLine, sender: Scr
     assert [one["delivery_id"] for one in outcome.document["deliveries"]] == ["2"]
     none = await mailer("deliveries", "--state", "failed", "--state", "expired")
     assert none.out == "No message is failed or expired.\n"
+
+
+async def test_a_list_says_when_old_deliveries_were_removed(mailer: CommandLine, sender: ScriptedSender) -> None:
+    assert "removed" not in (await mailer("deliveries")).err
+    sender.removal_time = to_timestamp(datetime(2026, 1, 2, 3, 4, tzinfo=UTC))
+    outcome = await mailer("deliveries", "--run", "1")
+    assert "Messages of runs that are over for long were removed, last on 2026-01-02" in outcome.err
+    assert "their counts stay" in outcome.err
 
 
 async def test_unknown_deliveries_are_decided_by_a_person(mailer: CommandLine, sender: ScriptedSender) -> None:
