@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection
 
 from mailer.v1 import sender_pb2
-from services.sender import book, doubt, outbox
+from services.sender import book, doubt, outbox, removal
 from services.sender.counts import Changes
 from services.sender.dots import AcceptedDot, DotRecord
 from services.sender.worker import _take_over
@@ -158,7 +158,7 @@ async def grow_old(sender: SenderService, clock: FakeClock) -> None:
     """Let what was forgotten be forgotten, and the runs be over for longer than they are kept."""
     await sender.stub.CancelRun(sender_pb2.CancelRunRequest(run_id="spring"), timeout=5)
     await sender.until(lambda run: run.counts.in_progress_count == 0, "spring")
-    for _ in range(10):
+    while await sender.database.read(removal.has_ended):
         await sender.advance(15)
         await sender.tick()
     clock.step_wall_clock(RETENTION.total_seconds())
