@@ -4,26 +4,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, literal_column, select, update
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mailer.database.rows import INTEGER, TEXT, RowStatement
 from services.sender.states import OPEN_STATES
-from services.sender.tables import deliveries, run_counts, runs
+from services.sender.tables import run_counts
 
 _OPEN = sorted(state.value for state in OPEN_STATES)
 
-_HAS_OPEN = (
-    select(literal_column("1"))
-    .select_from(run_counts)
-    .where(
-        run_counts.c.run_id == runs.c.run_id,
-        run_counts.c.state.in_(_OPEN),
-        run_counts.c.delivery_count > 0,
-    )
-    .correlate(runs)
-    .exists()
-)
 _ADD = RowStatement(
     """
     INSERT INTO run_counts (run_id, state, delivery_count)
@@ -44,8 +33,6 @@ _SET_UNFINISHED = RowStatement(
     """,
     {"run_id": TEXT},
 )
-# What was removed cannot be counted: these counts are all that is left.
-_IS_REMOVED = select(runs.c.run_id).where(runs.c.removal_time.is_not(None))
 
 
 @dataclass(slots=True)
@@ -81,20 +68,6 @@ def read_counts(connection: Connection, run_id: str) -> dict[str, int]:
         select(run_counts.c.state, run_counts.c.delivery_count).where(run_counts.c.run_id == run_id)
     )
     return {row.state: row.delivery_count for row in rows if row.delivery_count}
-
-
-def recount(connection: Connection) -> None:
-    """Count everything anew: after a restore, whose carried rows nobody counted. Reads every delivery once."""
-    connection.execute(delete(run_counts).where(run_counts.c.run_id.not_in(_IS_REMOVED)))
-    connection.execute(
-        run_counts.insert().from_select(
-            ["run_id", "state", "delivery_count"],
-            select(deliveries.c.run_id, deliveries.c.state, func.count())
-            .where(deliveries.c.run_id.not_in(_IS_REMOVED))
-            .group_by(deliveries.c.run_id, deliveries.c.state),
-        )
-    )
-    connection.execute(update(runs).values(unfinished=_HAS_OPEN))
 
 
 def upsert(connection: Connection, table: Any) -> Any:

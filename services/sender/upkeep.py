@@ -11,7 +11,7 @@ from mailer.clock import Clock
 from mailer.database import Database, DatabaseUnavailable
 from mailer.idempotency import forget_before
 from mailer.lockfile import LockFile
-from services.sender import counts, outbox
+from services.sender import outbox
 from services.sender.connections import Connections
 from services.sender.feeder import Feeder
 from services.sender.tables import requests
@@ -92,15 +92,14 @@ class Upkeep:
         self._was_replaced.set()
 
     async def _begin_anew(self) -> None:
-        """Start over after a restore: the restored rows may carry claims of ours, and nobody has counted them."""
+        """Start over after a restore: the restored rows may carry claims of ours. Who restored has counted them."""
         self._feeder.drop_all()
         before = self._worker.worker_id
         lock = await self._worker.become_another()
         self._retired.append((lock, self._under_way()))
         await self._database.write(outbox.take_back_all, before, self._clock.now())
-        await self._database.write(counts.recount)
         self._was_replaced.clear()
-        log.warning("the database was restored: claims were dropped, deliveries counted anew")
+        log.warning("the database was restored: claims were dropped")
         self._feeder.wake()
 
     def _retire(self) -> None:

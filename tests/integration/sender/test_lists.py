@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection, select, update
 
 from mailer.v1 import sender_pb2
-from services.sender import counts
+from services.sender.counts import Changes
 from services.sender.tables import deliveries
 from tests.fakes.clock import FakeClock
 from tests.fakes.sender_service import SenderService, sender_service
@@ -30,10 +30,14 @@ async def sender(tmp_path: Path, clock: FakeClock) -> AsyncIterator[SenderServic
 
 def spread(connection: Connection) -> None:
     """Put each delivery into the next state."""
-    for row_id in connection.execute(select(deliveries.c.id)).scalars().all():
+    changes = Changes()
+    for row_id, run_id, before in connection.execute(
+        select(deliveries.c.id, deliveries.c.run_id, deliveries.c.state)
+    ).all():
         name = sender_pb2.DeliveryState.Name(STATES[row_id % len(STATES)]).removeprefix("DELIVERY_STATE_").lower()
         connection.execute(update(deliveries).where(deliveries.c.id == row_id).values(state=name))
-    counts.recount(connection)
+        changes.add(run_id, before, name)
+    changes.apply(connection)
 
 
 async def every_page(sender: SenderService, request: sender_pb2.ListDeliveriesRequest) -> list[str]:

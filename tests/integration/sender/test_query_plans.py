@@ -4,6 +4,7 @@ A sender does here all that it does to its book, and is asked all that can be as
 SQLite on the way is then explained. Where a plan reads or sorts a table that grows for ever, the test names it.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -12,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
+from mailer.database.identity import renew_incarnation
 from mailer.v1 import sender_pb2
 from services.sender import book, doubt, outbox, removal
 from services.sender.counts import Changes
 from services.sender.dots import AcceptedDot, DotRecord
+from services.sender.tables import workers
 from services.sender.worker import _take_over
 from tests.fakes.clock import FakeClock
-from tests.fakes.sender_service import SenderService, sender_service
+from tests.fakes.sender_service import PATIENCE, SenderService, sender_service
 from tests.fakes.smtp_server import Accept, Drop, SmtpServer
 from tests.query_plans import Tables, indexes, pretend_statistics, recorded, unbounded
 
@@ -83,6 +86,7 @@ async def statements(
             await decide(sender)
             await ask(sender)
             await sender.database.write(come_back_to_it)
+            await restore(sender)
             await grow_old(sender, clock)
         yield found
 
@@ -152,6 +156,21 @@ def come_back_to_it(connection: Connection) -> None:
     accepted = AcceptedDot(keys[1], 1, 250, "", "ok", now)
     _take_over(connection, {"w": None, "v": DotRecord(frozenset({(keys[0], 1)}), (accepted,))}, now)
     changes.apply(connection)
+
+
+async def restore(sender: SenderService) -> None:
+    """Let the database be another one, as after a restore, and the sender begin anew in it."""
+    (before,) = await sender.database.read(_worker_ids)
+    await sender.database.write(renew_incarnation, sender.clock.now())
+    await sender.database.probe()
+    async with asyncio.timeout(PATIENCE):
+        while await sender.database.read(_worker_ids) == [before]:
+            await sender.tick()
+    await sender.tick()
+
+
+def _worker_ids(connection: Connection) -> list[str]:
+    return list(connection.execute(select(workers.c.worker_id)).scalars())
 
 
 async def grow_old(sender: SenderService, clock: FakeClock) -> None:

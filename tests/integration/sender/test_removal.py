@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, select
 
 from mailer.client import details_of
 from mailer.v1 import sender_pb2
-from services.sender import counts, removal, tables
+from services.sender import removal, tables
 from services.sender.remover import FIRST_BITE, LEAST_BITE, MOST_BITE, next_bite
 from tests.fakes.clock import FakeClock
 from tests.fakes.sender_service import SenderService, sender_service
@@ -181,17 +181,6 @@ async def test_suppressions_stay(sender: SenderService, server: SmtpServer, cloc
     await passes(sender, clock, KEPT)
     assert await rows(sender) == (0, 0)
     assert await sender.suppressed() == [ADA]
-
-
-async def test_the_counts_survive_a_count_of_everything(sender: SenderService, clock: FakeClock) -> None:
-    await sender.send(ADA, BOB)
-    before = (await sender.done()).counts
-    await passes(sender, clock, KEPT)
-    await sender.send(ADA, run_id="next")
-    await sender.done("next")
-    await sender.database.write(counts.recount)
-    assert (await sender.run()).counts == before
-    assert (await sender.run("next")).counts.sent_count == 1
 
 
 async def test_one_bite_is_of_one_large_run_or_of_many_small_ones(sender: SenderService, clock: FakeClock) -> None:
