@@ -43,7 +43,14 @@ commands.command("new-key")(new_key)
 
 _HOURS = 6 * 3600.0
 
-Which = Annotated[str, typer.Argument(metavar="SNAPSHOT", help="Id of the snapshot, or: latest.")]
+Which = Annotated[
+    str,
+    typer.Argument(
+        metavar="SNAPSHOT",
+        help="Id of the snapshot, or: latest, the newest one. Those that a restore made of the state before it have "
+        "to be named.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 
 
@@ -213,17 +220,27 @@ async def _with_progress(session: Session, stream: Any) -> Any:
 
 
 async def _snapshot_id(backup: "backup_pb2_grpc.BackupAsyncStub", wanted: str) -> str:
-    """Return the id, with "latest" for the newest one that is not known to be damaged."""
+    """Return the id, with "latest" for the newest one that is not known to be damaged.
+
+    Nor one of the state before a restore: right after a restore that is the newest, and would undo it.
+    """
     if wanted != "latest":
         return wanted
     states = [backup_pb2.Snapshot.STATE_OK, backup_pb2.Snapshot.STATE_UNVERIFIED]
-    answer = await backup.List(backup_pb2.BackupListRequest(page_size=1, states=states), timeout=QUICK)
-    if not answer.snapshots:
-        every = await backup.List(backup_pb2.BackupListRequest(page_size=1), timeout=QUICK)
-        if every.snapshots:
-            raise Failure("every snapshot is damaged or locked: mailer backup list says why.", ExitCode.NOT_FOUND)
-        raise Failure("there is no snapshot yet: mailer backup create takes one.", ExitCode.NOT_FOUND)
-    return answer.snapshots[0].snapshot_id
+    usable = await collect(backup.List, backup_pb2.BackupListRequest(states=states), "snapshots")
+    for snapshot in usable.snapshots:
+        if snapshot.trigger != backup_pb2.Snapshot.TRIGGER_PRE_RESTORE:
+            return snapshot.snapshot_id
+    raise Failure(await _why_no_latest(backup, usable), ExitCode.NOT_FOUND)
+
+
+async def _why_no_latest(backup: "backup_pb2_grpc.BackupAsyncStub", usable: backup_pb2.BackupListResponse) -> str:
+    if usable.snapshots:
+        return "there are only snapshots of the state before a restore: name one, mailer backup list shows them."
+    every = await backup.List(backup_pb2.BackupListRequest(page_size=1), timeout=QUICK)
+    if every.snapshots:
+        return "every snapshot is damaged or locked: mailer backup list says why."
+    return "there is no snapshot yet: mailer backup create takes one."
 
 
 async def _policy_of_settings(backup: "backup_pb2_grpc.BackupAsyncStub") -> backup_pb2.RetentionPolicy:

@@ -86,6 +86,9 @@ class ScriptedBackup(backup_pb2_grpc.BackupServicer):
         state: backup_pb2.Snapshot.State.ValueType = backup_pb2.Snapshot.STATE_OK,
         damage: str = "",
         note: str = "",
+        trigger: backup_pb2.Snapshot.Trigger.ValueType = backup_pb2.Snapshot.TRIGGER_MANUAL,
     ) -> backup_pb2.Snapshot:
         number = len(self.snapshots)
-        return backup_pb2.Snapshot(snapshot_id=f"snapshot-{number}", state=state, damage=damage, note=note)
+        return backup_pb2.Snapshot(
+            snapshot_id=f"snapshot-{number}", state=state, damage=damage, note=note, trigger=trigger
+        )

@@ -29,6 +29,18 @@ async def test_the_latest_snapshot_is_never_a_damaged_one(mailer: CommandLine, b
     assert outcome.document["snapshot"]["snapshot_id"] == "snapshot-1"
 
 
+async def test_the_latest_snapshot_is_never_one_that_undoes_a_restore(
+    mailer: CommandLine, backup: ScriptedBackup
+) -> None:
+    backup.snapshots = [backup.snapshot(trigger=backup_pb2.Snapshot.TRIGGER_PRE_RESTORE)]
+    outcome = await mailer("backup", "restore", "latest", "--yes")
+    assert outcome.status == 3
+    assert "of the state before a restore" in outcome.err
+    backup.snapshots.append(backup.snapshot())
+    await mailer("backup", "restore", "latest", "--yes")
+    assert backup.restored == ["snapshot-1"]
+
+
 async def test_without_a_snapshot_there_is_no_latest(mailer: CommandLine) -> None:
     outcome = await mailer("backup", "restore", "latest", "--yes")
     assert outcome.status == 3
