@@ -136,7 +136,7 @@ async def prune(
         answer = await backup.Prune(backup_pb2.BackupPruneRequest(policy=policy, validate_only=True), timeout=_HOURS)
         done = False
         if (answer.removed_snapshot_ids or answer.removed_copy_ids) and not dry_run:
-            if not yes:
+            if _shows_plan(session, yes=yes):
                 session.out.ask_about(prune_plan(session.out, answer, done=False))
             confirm("Remove them?", yes=yes)
             answer = await backup.Prune(backup_pb2.BackupPruneRequest(policy=policy), timeout=_HOURS)
@@ -164,7 +164,7 @@ async def restore(
     key = request_id or uuid4().hex
     async with session.backup() as backup:
         wanted = await _snapshot_id(backup, snapshot)
-        if dry_run or not yes:
+        if dry_run or _shows_plan(session, yes=yes):
             request = backup_pb2.BackupRestoreStreamRequest(
                 request_id=f"{key}:plan", snapshot_id=wanted, validate_only=True
             )
@@ -183,6 +183,11 @@ async def restore(
         session.out.note("Campaigns are held: resume or cancel them, see mailer campaign list --state held.")
         for command in await _resuming(session):
             session.out.note(f"  {command}")
+
+
+def _shows_plan(session: Session, *, yes: bool) -> bool:
+    """Say whether people see what would be done before it is; a script that reads JSON reads what was done."""
+    return not (yes and session.out.as_json)
 
 
 async def _resuming(session: Session) -> list[str]:

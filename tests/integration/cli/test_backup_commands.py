@@ -54,6 +54,23 @@ async def test_nothing_is_pruned_before_the_plan_was_agreed_to(mailer: CommandLi
     assert [request.validate_only for request in backup.pruned] == [True]
 
 
+async def test_without_a_question_the_plan_is_shown_all_the_same(mailer: CommandLine, backup: ScriptedBackup) -> None:
+    pruned = await mailer("backup", "prune", "--keep-last", "3", "--yes")
+    assert "would be removed" in pruned.err
+    restored = await mailer("backup", "restore", "snapshot-0", "--yes")
+    assert "12 messages, still known as sent afterwards" in restored.err
+    assert (len(backup.pruned), backup.restored) == (2, ["snapshot-0"])
+
+
+async def test_a_script_that_reads_json_gets_no_plan(mailer: CommandLine, backup: ScriptedBackup) -> None:
+    outcomes = [
+        await mailer("backup", "prune", "--keep-last", "3", "--yes", "--json"),
+        await mailer("backup", "restore", "snapshot-0", "--yes", "--json"),
+    ]
+    assert ["would be" in one.err or "known as sent" in one.err for one in outcomes] == [False, False]
+    assert (len(backup.pruned), backup.restored) == (2, ["snapshot-0"])
+
+
 async def test_a_dry_run_prunes_nothing(mailer: CommandLine, backup: ScriptedBackup) -> None:
     outcome = await mailer("backup", "prune", "--keep-last", "3", "--dry-run", "--yes")
     assert outcome.status == 0
