@@ -50,6 +50,6 @@ def _with_present_tokens(connection: Connection, entries: Sequence[E]) -> list[E
     tokens = {row.id: row.token for row in rows}
 
     def present(claimed: Claimed) -> Claimed:
-        return replace(claimed, token=tokens.get(claimed.id, claimed.token))
+        return claimed._replace(token=tokens.get(claimed.id, claimed.token))
 
     return [replace(entry, claimed=present(entry.claimed)) for entry in entries]

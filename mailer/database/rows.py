@@ -10,64 +10,90 @@ from typing import Any
 from sqlalchemy import Connection
 
 from mailer.database.engine import driver
+from mailer.database.savepoint import begin_savepoint
 
 INTEGER = "BIGINT"
 TEXT = "TEXT"
 BOOLEAN = "BOOLEAN"
+BYTES = "BYTEA"
 
-MOST_ROWS = 64
-"""Longer lists take several steps. Lengths are powers of two, so that an engine meets few different statements."""
+MOST_ROWS = 128
+"""Longer lists take several steps. Lists are filled up to a power of two, so that an engine meets few statements."""
 
 Row = Sequence[Any]
 
 
 class RowStatement:
-    """A statement that names its list of rows `:rows`, as if it were a table."""
+    """A statement that names its list of rows `:rows`, as if it were a table.
 
-    def __init__(self, sql: str, columns: Mapping[str, str]) -> None:
-        """Take the SQL and the columns of the rows: their names and types."""
+    Rows of nothing but NULL may stand in it, to fill it up: a statement must not match them.
+    SQLite's driver lets go of the interpreter for each row that it returns. So a statement that changes rows is best
+    run by `count`, and asked for what it returns only when the count does not say enough: see `changed`.
+    """
+
+    def __init__(self, sql: str, columns: Mapping[str, str], *, returning: str = "") -> None:
+        """Take the SQL, the columns of the rows (names and types), and what is returned of each row changed."""
         self._before, _, self._after = sql.partition(":rows")
+        self._returning = f" RETURNING {returning}" if returning else ""
         self._columns = columns
-        self._sqlite: dict[int, str] = {}
-        self._postgres: dict[int, str] = {}
+        self._sqlite: dict[tuple[int, bool], str] = {}
+        self._postgres: dict[tuple[int, bool], str] = {}
 
     def __call__(self, connection: Connection, rows: Sequence[Row]) -> list[Any]:
         """Run it for these rows, each with its values in the order of the columns; return the rows it returns."""
         returned: list[Any] = []
-        for part in _parts(rows):
-            values = [value for row in part for value in row]
-            if connection.dialect.name == "sqlite":
-                returned += driver(connection).execute(self._for_sqlite(len(part)), values).fetchall()
-            else:
-                result = connection.exec_driver_sql(self._for_postgres(len(part)), tuple(values))
-                returned += result.fetchall() if result.returns_rows else ()
+        for part, length in _parts(rows):
+            returned += self._execute(connection, part, length, returns=True).fetchall()
         return returned
 
-    def _for_sqlite(self, count: int) -> str:
-        known = self._sqlite.get(count)
+    def count(self, connection: Connection, rows: Sequence[Row]) -> int:
+        """Run it for these rows and return how many it changed."""
+        return sum(self._execute(connection, part, length, returns=False).rowcount for part, length in _parts(rows))
+
+    def changed(self, connection: Connection, rows: Sequence[Row]) -> set[Any]:
+        """Run it and return which rows it changed, by what it returns: the first column of `rows`, each there once."""
+        if not rows:
+            return set()
+        savepoint = begin_savepoint(connection)
+        if self.count(connection, rows) == len(rows):
+            savepoint.commit()
+            return {row[0] for row in rows}
+        savepoint.rollback()
+        return {row[0] for row in self(connection, rows)}
+
+    def _execute(self, connection: Connection, rows: Sequence[Row], length: int, *, returns: bool) -> Any:
+        values = [value for row in rows for value in row]
+        values += [None] * (len(self._columns) * (length - len(rows)))
+        if connection.dialect.name == "sqlite":
+            return driver(connection).execute(self._for_sqlite(length, returns=returns), values)
+        return connection.exec_driver_sql(self._for_postgres(length, returns=returns), tuple(values))
+
+    def _for_sqlite(self, count: int, *, returns: bool) -> str:
+        known = self._sqlite.get((count, returns))
         if known is None:
-            known = self._sqlite[count] = self._before + self._rows(count, "?") + self._after
+            after = self._after + (self._returning if returns else "")
+            known = self._sqlite[count, returns] = self._before + self._rows(count, "?") + after
         return known
 
-    def _for_postgres(self, count: int) -> str:
-        known = self._postgres.get(count)
+    def _for_postgres(self, count: int, *, returns: bool) -> str:
+        known = self._postgres.get((count, returns))
         if known is None:
-            before, after = self._before.replace("%", "%%"), self._after.replace("%", "%%")
-            known = self._postgres[count] = before + self._rows(count, "%s") + after
+            before = self._before.replace("%", "%%")
+            after = (self._after + (self._returning if returns else "")).replace("%", "%%")
+            known = self._postgres[count, returns] = before + self._rows(count, "%s") + after
         return known
 
     def _rows(self, count: int, place: str) -> str:
-        # The first row says the types, for PostgreSQL; the others follow it.
-        first = ", ".join(f"CAST({place} AS {kind})" for kind in self._columns.values())
+        # PostgreSQL wants to know the types: the first row says them, the others follow it.
+        first = ", ".join(place if place == "?" else f"CAST({place} AS {kind})" for kind in self._columns.values())
         others = ", ".join([place] * len(self._columns))
         lists = ", ".join(f"({one})" for one in [first, *[others] * (count - 1)])
         names = ", ".join(f"column{position} AS {name}" for position, name in enumerate(self._columns, start=1))
         return f"(SELECT {names} FROM (VALUES {lists}) AS listed)"
 
 
-def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-    start = 0
-    while start < len(rows):
-        length = min(MOST_ROWS, 1 << (len(rows) - start).bit_length() - 1)
-        yield rows[start : start + length]
-        start += length
+def _parts(rows: Sequence[Row]) -> Iterator[tuple[Sequence[Row], int]]:
+    """Give the rows in pieces, each with the length of the list that it is filled up to."""
+    for start in range(0, len(rows), MOST_ROWS):
+        part = rows[start : start + MOST_ROWS]
+        yield part, 1 << (len(part) - 1).bit_length()

@@ -27,6 +27,8 @@ def check_variables(variables: Mapping[str, object]) -> list[tuple[str, str]]:
 
 
 def _is_name(name: object) -> bool:
+    if isinstance(name, str) and name.isascii() and name.isprintable():
+        return 0 < len(name) <= MAX_NAME
     return (
         isinstance(name, str)
         and 0 < len(name) <= MAX_NAME

@@ -14,7 +14,7 @@ from services.sender.replies import Event, Incident, Stage
 from services.sender.smtp import Conversation, Envelope, Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attempted:
     """What an attempt came to.
 
@@ -56,9 +56,10 @@ async def attempt(
     Cancelled, it raises `BrokenOff`, which says how far the message had come.
     """
     try:
-        addressed = await conversation.address(envelope)
-        if addressed is not None:
-            return _attempted(addressed, was_intended=await intent)
+        if not conversation.is_addressed(envelope):
+            addressed = await conversation.address(envelope)
+            if addressed is not None:
+                return _attempted(addressed, was_intended=await intent)
         in_one_piece = conversation.takes_in_one_piece(message.data)
         if not in_one_piece:
             early = await conversation.write(message.data)

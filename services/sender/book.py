@@ -26,7 +26,7 @@ from services.sender.tables import runs, suppressions
 REPLY_TEXT_LIMIT = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Intent:
     """Asks for leave to write the final dot of a claimed delivery through an account."""
 
@@ -54,7 +54,7 @@ class Streak:
 NO_STREAK = Streak()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result:
     """What an attempt came to: the state the delivery goes to, and the row for the log.
 
@@ -91,9 +91,9 @@ _SET_INTENT = RowStatement(
     UPDATE deliveries SET state = 'dot_intent', account_id = r.account, update_time = r.at
     FROM :rows AS r
     WHERE {_IS_CLAIM} AND NOT {_IS_SUPPRESSED}
-    RETURNING deliveries.id
     """,
     _CLAIM,
+    returning="deliveries.id",
 )
 # One that was stored a while ago is asked for once more: somebody may have unsubscribed since.
 _HAS_INTENT = "deliveries.id = r.id AND deliveries.token = r.token AND deliveries.state = 'dot_intent'"
@@ -102,9 +102,9 @@ _RENEW_INTENT = RowStatement(
     UPDATE deliveries SET account_id = r.account, update_time = r.at
     FROM :rows AS r
     WHERE {_HAS_INTENT} AND NOT {_IS_SUPPRESSED}
-    RETURNING deliveries.id
     """,
     _CLAIM,
+    returning="deliveries.id",
 )
 _SET_SUPPRESSED = {
     before: RowStatement(
@@ -113,9 +113,9 @@ _SET_SUPPRESSED = {
         SET state = 'suppressed', state_reason = 'on the suppression list', worker = NULL, update_time = r.at
         FROM :rows AS r
         WHERE {condition} AND {_IS_SUPPRESSED}
-        RETURNING deliveries.run_id
         """,
         _CLAIM,
+        returning="deliveries.run_id",
     )
     for before, condition in ((DeliveryState.CLAIMED, _IS_CLAIM), (DeliveryState.DOT_INTENT, _HAS_INTENT))
 }
@@ -139,7 +139,6 @@ _SET_RESULT = RowStatement(
         OR (r.is_sent = 1 AND deliveries.token >= r.token
             AND deliveries.state IN ('pending', 'deferred', 'claimed', 'unknown'))
     )
-    RETURNING deliveries.id
     """,
     {
         "id": INTEGER,
@@ -161,11 +160,36 @@ _SET_RESULT = RowStatement(
         "at": INTEGER,
         "next": INTEGER,
     },
+    returning="deliveries.id",
+)
+# What happens nearly always: the server took a message whose intent stands as it was left.
+_SET_ACCEPTED = RowStatement(
+    """
+    UPDATE deliveries SET
+        state = 'sent', token = deliveries.token + 1, worker = NULL, attempt_count = deliveries.attempt_count + 1,
+        state_reason = r.reason, reply_code = r.code, enhanced_code = r.enhanced, reply_text = r.reply,
+        update_time = r.at, next_attempt_time = NULL
+    FROM :rows AS r
+    WHERE deliveries.id = r.id AND deliveries.token = r.token AND deliveries.state = 'dot_intent'
+        AND deliveries.delivery_key = r.key AND deliveries.account_id = r.account
+    """,
+    {
+        "id": INTEGER,
+        "token": INTEGER,
+        "key": TEXT,
+        "account": TEXT,
+        "reason": TEXT,
+        "code": INTEGER,
+        "enhanced": TEXT,
+        "reply": TEXT,
+        "at": INTEGER,
+    },
+    returning="deliveries.id",
 )
 _COUNT_USAGE = RowStatement(
     """
     INSERT INTO account_usage (account_id, minute, message_count)
-    SELECT r.account_id, r.minute, r.message_count FROM :rows AS r WHERE true
+    SELECT r.account_id, r.minute, r.message_count FROM :rows AS r WHERE r.account_id IS NOT NULL
     ON CONFLICT (account_id, minute) DO UPDATE SET message_count = account_usage.message_count + excluded.message_count
     """,
     {"account_id": TEXT, "minute": INTEGER, "message_count": INTEGER},
@@ -176,7 +200,7 @@ def write_intents(connection: Connection, intents: Sequence[Intent], changes: Ch
     """Turn claims into intents. Return the ids of the rows that may be sent; the others have no claim or no room."""
     intents = _within_caps(connection, list({one.claimed.id: one for one in intents}.values()))
     rows = [(one.claimed.id, one.claimed.token, one.account_id, to_microseconds(one.now)) for one in intents]
-    granted = {row for (row,) in _SET_INTENT(connection, rows)}
+    granted = _SET_INTENT.changed(connection, rows)
     usage: Counter[tuple[str, int]] = Counter()
     for one in intents:
         if one.claimed.id in granted:
@@ -185,7 +209,7 @@ def write_intents(connection: Connection, intents: Sequence[Intent], changes: Ch
     count_usage(connection, usage)
     if len(granted) < len(intents):
         others = [one for one in rows if one[0] not in granted]
-        granted |= {row for (row,) in _RENEW_INTENT(connection, others)}
+        granted |= _RENEW_INTENT.changed(connection, others)
         for before, statement in _SET_SUPPRESSED.items():
             for (run_id,) in statement(connection, others):
                 changes.add(run_id, before, DeliveryState.SUPPRESSED)
@@ -213,7 +237,9 @@ def _within_caps(connection: Connection, intents: Sequence[Intent]) -> list[Inte
 
 def count_usage(connection: Connection, usage: Mapping[tuple[str, int], int]) -> None:
     """Add messages per account and minute: what caps are checked against after a restart."""
-    _COUNT_USAGE(connection, [(account_id, minute, count) for (account_id, minute), count in sorted(usage.items())])
+    _COUNT_USAGE.count(
+        connection, [(account_id, minute, count) for (account_id, minute), count in sorted(usage.items())]
+    )
 
 
 def write_results(connection: Connection, results: Sequence[Result], changes: Changes) -> frozenset[int]:
@@ -226,11 +252,21 @@ def write_results(connection: Connection, results: Sequence[Result], changes: Ch
 
 def _write_part(connection: Connection, results: Sequence[Result], changes: Changes) -> set[int]:
     """Book results of as many deliveries."""
-    before = dict(_STATES(connection, [(one.claimed.id,) for one in results]))
-    booked = {row for (row,) in _SET_RESULT(connection, [_result_row(one) for one in results])}
+    usual = [_accepted_row(one) for one in results if _is_usual(one)]
+    booked = _SET_ACCEPTED.changed(connection, usual)
+    others = []
     for one in results:
         if one.claimed.id in booked:
-            changes.add(one.claimed.run_id, before[one.claimed.id], one.state)
+            changes.add(one.claimed.run_id, DeliveryState.DOT_INTENT, DeliveryState.SENT)
+        else:
+            others.append(one)
+    if others:
+        before = dict(_STATES(connection, [(one.claimed.id,) for one in others]))
+        moved = _SET_RESULT.changed(connection, [_result_row(one) for one in others])
+        for one in others:
+            if one.claimed.id in moved:
+                changes.add(one.claimed.run_id, before[one.claimed.id], one.state)
+        booked |= moved
     append_log(connection, [_log_entry(one, lost=one.claimed.id not in booked) for one in results])
     suppressed = [one for one in results if one.suppress and one.claimed.id in booked]
     if suppressed:
@@ -281,6 +317,25 @@ def _closed_where_cancelled(connection: Connection, results: Sequence[Result]) -
         else one
         for one in results
     ]
+
+
+def _is_usual(one: Result) -> bool:
+    """Say whether a result changes nothing but what every acceptance changes."""
+    return one.state is DeliveryState.SENT and one.streak is NO_STREAK and one.counted and not one.possible_duplicate
+
+
+def _accepted_row(one: Result) -> tuple[Any, ...]:
+    return (
+        one.claimed.id,
+        one.claimed.token,
+        one.claimed.delivery_key,
+        one.account_id,
+        one.description[:REPLY_TEXT_LIMIT],
+        one.reply_code,
+        one.enhanced_code,
+        one.reply_text[:REPLY_TEXT_LIMIT],
+        to_microseconds(one.end_time),
+    )
 
 
 def _result_row(one: Result) -> tuple[Any, ...]:

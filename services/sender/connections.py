@@ -19,7 +19,7 @@ class Lane:
     account: Account
     conversation: Conversation
     message_count: int = 0
-    seconds: float | None = None  # that the last message took
+    seconds: float | None = None  # from the last dot to its answer
     idle_since: float = 0.0
 
 

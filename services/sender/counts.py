@@ -16,7 +16,7 @@ _OPEN = sorted(state.value for state in OPEN_STATES)
 _ADD = RowStatement(
     """
     INSERT INTO run_counts (run_id, state, delivery_count)
-    SELECT r.run_id, r.state, r.delta FROM :rows AS r WHERE true
+    SELECT r.run_id, r.state, r.delta FROM :rows AS r WHERE r.run_id IS NOT NULL
     ON CONFLICT (run_id, state) DO UPDATE SET delivery_count = run_counts.delivery_count + excluded.delivery_count
     """,
     {"run_id": TEXT, "state": TEXT, "delta": INTEGER},
@@ -58,8 +58,8 @@ class Changes:
             if before:
                 deltas[run_id, before] -= count
             deltas[run_id, after] += count
-        _ADD(connection, [(run_id, state, delta) for (run_id, state), delta in sorted(deltas.items()) if delta])
-        _SET_UNFINISHED(connection, [(run_id,) for run_id in sorted(self.run_ids)])
+        _ADD.count(connection, [(run_id, state, delta) for (run_id, state), delta in sorted(deltas.items()) if delta])
+        _SET_UNFINISHED.count(connection, [(run_id,) for run_id in sorted(self.run_ids)])
 
 
 def read_counts(connection: Connection, run_id: str) -> dict[str, int]:

@@ -31,7 +31,7 @@ from services.sender.smtp import Accepted, ConnectFailed, Envelope, NotAccepted,
 log = structlog.get_logger(__name__)
 
 
-MOST_AHEAD = 8
+MOST_AHEAD = 16
 AHEAD_SECONDS = 0.05
 """How much work a connection is given ahead. A pause, say, is still seen at the dot of each."""
 
@@ -51,6 +51,7 @@ class Leg:
     following: "Leg | None" = None
     intent: "asyncio.Future[bool] | None" = None  # whether it is on disk; None before it was asked for
     intent_time: float = 0.0
+    dot_time: float = 0.0
     is_over: bool = False
 
 
@@ -166,9 +167,9 @@ class Courier:
                     leg.message,
                     leg.envelope,
                     intent=self._intent(leg),
-                    may_finish=lambda: self._may_finish(job),
+                    may_finish=lambda: self._may_finish(leg),
                     follow=lambda: self._follow(leg),
-                    answered=lambda outcome: self._note_answer(job, outcome),
+                    answered=lambda outcome: self._note_answer(leg, outcome),
                 )
         except ConnectFailed as failed:
             attempted = Attempted(failed.incident)
@@ -181,11 +182,9 @@ class Courier:
         except asyncio.CancelledError:
             self._settlement.cancelled(admission)
             raise
-        is_over = self._settlement.settle(job, admission, attempted, start_time)
-        if leg.lane is not None:
-            leg.lane.seconds = (self._clock.now() - start_time).total_seconds()
-            if is_over:
-                leg.lane.conversation.close()
+        is_over = self._settlement.settle(job, admission, attempted, start_time, is_succeeded=leg.following is not None)
+        if leg.lane is not None and is_over:
+            leg.lane.conversation.close()
 
     async def _open_lane(self, job: Job, admission: Admission) -> Lane:
         """Return a connection: one that is idle, or a new one; a message in trouble gets a fresh one."""
@@ -205,6 +204,8 @@ class Courier:
     def _intent(self, leg: Leg) -> asyncio.Future[bool]:
         """Return the intent of a message whose turn has come; one of some age is asked for once more."""
         if leg.intent is not None and self._clock.monotonic() - leg.intent_time <= RENEW_SECONDS:
+            if not leg.intent.done():
+                self._ledger.hurry()
             return leg.intent
         if leg.intent is not None:
             leg.intent.cancel()
@@ -217,13 +218,18 @@ class Courier:
         leg.intent, leg.intent_time = self._ledger.intend(intent, is_urgent=is_urgent), self._clock.monotonic()
         return leg.intent
 
-    def _may_finish(self, job: Job) -> bool:
+    def _may_finish(self, leg: Leg) -> bool:
         """Mark the dot and say that it may be written, unless the run was stopped since the intent."""
+        job = leg.job
         if self._feeder.may_go_out(job):
             job.dot = job.dots.write(job.claimed.delivery_key, job.claimed.token)
+        leg.dot_time = self._clock.monotonic()
         return job.dot is not None
 
-    def _note_answer(self, job: Job, outcome: Outcome) -> None:
+    def _note_answer(self, leg: Leg, outcome: Outcome) -> None:
+        job = leg.job
+        if leg.lane is not None:
+            leg.lane.seconds = self._clock.monotonic() - leg.dot_time
         if job.dot is not None and isinstance(outcome, Accepted) and outcome.incident.reply is not None:
             job.dot.accepted(outcome.incident.reply, self._clock.now())
         elif job.dot is not None and isinstance(outcome, NotAccepted):
@@ -288,6 +294,6 @@ class Courier:
 
 def _reach(lane: Lane) -> int:
     """Return how many messages a connection may have ahead: as many as it sends in a moment."""
-    if not lane.seconds:
+    if lane.seconds is None:
         return 1
-    return max(min(int(AHEAD_SECONDS / lane.seconds), MOST_AHEAD), 1)
+    return max(min(int(AHEAD_SECONDS / max(lane.seconds, 0.001)), MOST_AHEAD), 1)

@@ -1,6 +1,5 @@
 """Deliveries in doubt: what a dead worker left at its final dot, and what a person decides about it."""
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -103,7 +102,7 @@ def _book_accepted(connection: Connection, dots: DotRecord, *, worker: str, chan
         dot = accepted[delivery.delivery_key]
         results.append(
             Result(
-                claimed=replace(delivery, token=dot.token),
+                claimed=delivery._replace(token=dot.token),
                 state=DeliveryState.SENT,
                 outcome=LogOutcome.SENT,
                 worker=worker,

@@ -15,7 +15,7 @@ from mailer.database import Database, DatabaseUnavailable
 from mailer.message.address import Address
 from mailer.v1 import sender_pb2
 from services.sender import outbox, runs
-from services.sender.book import Streak
+from services.sender.book import NO_STREAK, Streak
 from services.sender.bulletin import Bulletin
 from services.sender.counts import Changes
 from services.sender.dots import Dots
@@ -27,6 +27,7 @@ from services.sender.options import Options, read_options
 from services.sender.outbox import Claimed, Postponed
 from services.sender.programs import Program, Programs
 from services.sender.roster import Roster
+from services.sender.states import Policy
 from services.sender.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -39,6 +40,7 @@ MOST_CLAIMED_PER_RUN = 500
 MOST_PROMOTED = 1000
 EXPIRED_AT_ONCE = 500
 LOOK_AGAIN = timedelta(seconds=1)
+MOST_OPTIONS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class OpenRun:
     run: runs.Run
     program: Program
     options: Options
+    waiting_count: int  # deliveries that nobody has claimed
 
 
 class Feeder:
@@ -79,6 +82,8 @@ class Feeder:
         self._returned: list[Claimed] = []
         self._wake = asyncio.Event()
         self._next_due: datetime | None = None
+        self._shut: set[str] = set()
+        self._options: dict[tuple[bytes, Policy], Options] = {}
         self._open_run_ids: frozenset[str] = frozenset()
         self._share = MOST_CLAIMED_PER_RUN  # of each open run, in claimed messages
         self._drained: frozenset[str] = frozenset()  # runs that had no more to claim at the last look
@@ -124,6 +129,16 @@ class Feeder:
         """Let no further dot of a run be written: somebody paused or cancelled it just now."""
         self._open_run_ids -= {run_id}
         self.give_back(job.claimed for job in self._queues.remove_run(run_id))
+
+    def shut(self, run_id: str) -> None:
+        """Close a run, whatever the database says of it, until `unshut`: a decision about it is on its way there."""
+        self._shut.add(run_id)
+        self.close(run_id)
+
+    def unshut(self, run_id: str) -> None:
+        """Go by what the database says of a run again."""
+        self._shut.discard(run_id)
+        self._wake.set()
 
     def give_back(self, claims: Iterable[Claimed]) -> None:
         """Put claims back that nobody will use; those that are void already stay as they are."""
@@ -174,10 +189,10 @@ class Feeder:
             outlook = self._roster.outlook(one.program.from_address, one.options.account_ids, now)
             if not outlook.room:
                 stalled.append(one.run.run_id)
-            elif self._is_low(one.run.run_id):
+            elif one.waiting_count and self._is_low(one.run.run_id):
                 wanted[one.run.run_id] = self._share - self._queues.count_of(one.run.run_id)
         postponed = [claim for one in open_runs for claim in self._without_smtputf8(one, now)]
-        self._open_run_ids = frozenset(one.run.run_id for one in open_runs)
+        self._open_run_ids = frozenset(one.run.run_id for one in open_runs) - self._shut
         ended = [run_id for run_id in self._queues.run_ids() if not self.is_open(run_id)]
         self.give_back(job.claimed for run_id in (*stalled, *ended) for job in self._queues.remove_run(run_id))
         returned, self._returned = self._returned, []
@@ -205,7 +220,13 @@ class Feeder:
         self._drained = frozenset(run_id for run_id, count in wanted.items() if came[run_id] < count)
         by_run = {one.run.run_id: one for one in open_runs}
         try:
-            self._queues.add([await self._job(one, by_run[one.run_id], life, dots) for one in claimed])
+            programs = {
+                (one.run_id, one.content_hash): await self._programs.get(one.content_hash)
+                for one in {(one.run_id, one.content_hash): one for one in claimed}.values()
+            }
+            self._queues.add(
+                [_job(one, by_run[one.run_id], programs[one.run_id, one.content_hash], life, dots) for one in claimed]
+            )
         except BaseException:
             self.give_back(claimed)
             raise
@@ -228,11 +249,11 @@ class Feeder:
     async def _open_all(self) -> list[OpenRun]:
         """Return the runs that can be sent; one whose stored content cannot be used any more is paused and says so."""
         opened = []
-        for run in await self._database.read(_open_runs):
-            if not self._go_ahead.has(run):
+        for run, waiting_count in await self._database.read(runs.with_work):
+            if run.run_id in self._shut or not self._go_ahead.has(run):
                 continue
             try:
-                opened.append(await self._open(run))
+                opened.append(await self._open(run, waiting_count))
             except LookupError as error:
                 log.error("a run is paused: its content cannot be sent", run=run.run_id, error=str(error))
                 reason = f"its content cannot be sent: {error}; create the campaign anew"
@@ -240,29 +261,28 @@ class Feeder:
                 self._bulletin.publish([run.run_id])
         return opened
 
-    async def _open(self, run: runs.Run) -> OpenRun:
-        options = read_options(sender_pb2.DeliveryOptions.FromString(run.options), default=run.policy)
-        return OpenRun(run, await self._programs.get(run.content_hash), options)
-
-    async def _job(self, claimed: Claimed, one: OpenRun, life: str, dots: Dots) -> Job:
-        program = one.program
-        if claimed.content_hash != program.content_hash:
-            program = await self._programs.get(claimed.content_hash)
-        return Job(
-            claimed=claimed,
-            life=life,
-            dots=dots,
-            program=program,
-            policy=one.run.policy,
-            allowed=one.options.account_ids,
-            needs_smtputf8=program.message.needs_smtputf8 or Address(claimed.address).needs_smtputf8,
-            retry=one.options.retry,
-            streak=Streak(claimed.rule, claimed.rule_count, claimed.rule_since),
-        )
+    async def _open(self, run: runs.Run, waiting_count: int) -> OpenRun:
+        known = self._options.get((run.options, run.policy))
+        if known is None:
+            if len(self._options) >= MOST_OPTIONS:
+                self._options.clear()
+            known = read_options(sender_pb2.DeliveryOptions.FromString(run.options), default=run.policy)
+            self._options[run.options, run.policy] = known
+        return OpenRun(run, await self._programs.get(run.content_hash), known, waiting_count)
 
 
-def _open_runs(connection: Connection) -> list[runs.Run]:
-    return [runs.existing(connection, run_id) for run_id in outbox.runs_with_work(connection)]
+def _job(claimed: Claimed, one: OpenRun, program: Program, life: str, dots: Dots) -> Job:
+    return Job(
+        claimed=claimed,
+        life=life,
+        dots=dots,
+        program=program,
+        policy=one.run.policy,
+        allowed=one.options.account_ids,
+        needs_smtputf8=program.message.needs_smtputf8 or Address(claimed.address).needs_smtputf8,
+        retry=one.options.retry,
+        streak=Streak(claimed.rule, claimed.rule_count, claimed.rule_since) if claimed.rule else NO_STREAK,
+    )
 
 
 def _return(connection: Connection, returned: list[Claimed], now: datetime) -> None:

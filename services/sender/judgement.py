@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from random import Random
+from typing import Protocol
 
 from services.sender.attempt import Attempted
 from services.sender.book import Result
 from services.sender.jobs import Job
-from services.sender.replies import Action, Breaker, History, Scope, Verdict, judge
+from services.sender.replies import Action, Breaker, History, Scope, Stage, Verdict, judge
 from services.sender.retry import RetryPolicy
 from services.sender.states import DeliveryState, LogOutcome, Policy
 
@@ -25,7 +26,22 @@ class Next(Enum):
     LATER = auto()  # the claim is kept, and it waits for `delay` seconds first
 
 
-@dataclass(frozen=True, slots=True)
+class Circumstances(Protocol):
+    """What is known about the account of an attempt."""
+
+    account_id: str
+
+    def policy(self) -> RetryPolicy:
+        """Return when a message is tried again."""
+
+    def account_history(self) -> Mapping[str, History]:
+        """Return what happened to the account before."""
+
+    def is_elsewhere(self) -> bool:
+        """Say whether another account may take what this one cannot (non-ASCII addresses)."""
+
+
+@dataclass(slots=True)
 class Judgement:
     """Everything that follows from one attempt."""
 
@@ -38,54 +54,62 @@ class Judgement:
 def judge_attempt(
     job: Job,
     attempted: Attempted,
+    circumstances: Circumstances,
     *,
-    account_id: str,
-    policy: RetryPolicy,
     worker: str,
     start_time: datetime,
     now: datetime,
     random: Random,
-    account_history: Mapping[str, History],
-    is_elsewhere: bool,
 ) -> Judgement:
-    """Return what follows. `is_elsewhere`: another account may take what this one cannot (non-ASCII addresses)."""
+    """Return what follows. The circumstances are asked only about trouble."""
     incident = attempted.incident
+    if incident.stage is Stage.DOT and incident.reply is not None and incident.reply.is_positive:
+        result = _result(
+            job, attempted, worker=worker, account_id=circumstances.account_id, start_time=start_time, now=now
+        )
+        return Judgement(result, Next.REST, 0.0, judge(incident))
+    policy = circumstances.policy()
     lasting = max(now - (job.streak.since or now), timedelta())
-    history = {**account_history, job.streak.rule: History(job.streak.count, lasting)}
+    history = {**circumstances.account_history(), job.streak.rule: History(job.streak.count, lasting)}
     verdict = judge(incident, history=history, retry_on=policy.retry_on)
-    streak = job.streak.after(verdict.rule, now) if verdict.remember is Scope.DELIVERY else job.streak
     state, outcome, follows, delay, next_time = _course(
-        job, verdict, policy, now=now, random=random, is_elsewhere=is_elsewhere
+        job, verdict, policy, now=now, random=random, is_elsewhere=circumstances.is_elsewhere()
     )
-    copies = f" Copies refused: {'; '.join(attempted.refused_copies)}." if attempted.refused_copies else ""
-    reason = "" if state is DeliveryState.SENT else verdict.reason
-    reply = incident.reply
-    result = Result(
+    result = _result(job, attempted, worker=worker, account_id=circumstances.account_id, start_time=start_time, now=now)
+    result.state = state
+    result.outcome = outcome
+    result.counted = verdict.is_counted
+    result.description = f"{'' if state is DeliveryState.SENT else verdict.reason} {result.description}".strip()
+    result.next_attempt_time = next_time
+    if verdict.remember is Scope.DELIVERY:
+        result.streak = job.streak.after(verdict.rule, now)
+    result.possible_duplicate = outcome is LogOutcome.UNKNOWN and state is not DeliveryState.UNKNOWN
+    result.suppress = verdict.suppress and state is DeliveryState.FAILED
+    if state is DeliveryState.CLAIMED:
+        result.step = f"try{job.tries % 1000}"
+    return Judgement(result, follows, delay, verdict)
+
+
+def _result(
+    job: Job, attempted: Attempted, *, worker: str, account_id: str, start_time: datetime, now: datetime
+) -> Result:
+    """Return the entry for an attempt that was accepted: what differs from it is put in by who knows better."""
+    reply, copies = attempted.incident.reply, attempted.refused_copies
+    return Result(
         claimed=job.claimed,
-        state=state,
-        outcome=outcome,
+        state=DeliveryState.SENT,
+        outcome=LogOutcome.SENT,
         worker=worker,
         account_id=account_id,
-        stage=incident.stage.value,
+        stage=attempted.incident.stage.value,
         start_time=start_time,
         end_time=now,
-        counted=verdict.is_counted,
         reply_code=reply.code if reply else 0,
         enhanced_code=str(reply.enhanced or "") if reply else "",
         reply_text=reply.text if reply else "",
-        description=f"{reason}{copies}".strip(),
-        next_attempt_time=next_time,
-        streak=streak,
-        possible_duplicate=outcome is LogOutcome.UNKNOWN and state is not DeliveryState.UNKNOWN,
-        suppress=verdict.suppress and state is DeliveryState.FAILED,
-        step="end" if state is not DeliveryState.CLAIMED else f"try{job.tries % 1000}",
+        description=f"Copies refused: {'; '.join(copies)}." if copies else "",
+        streak=job.streak,
         dot=job.dot,
-    )
-    return Judgement(
-        result=result,
-        next=follows,
-        delay=delay,
-        verdict=verdict,
     )
 
 

@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 E = TypeVar("E")
 R = TypeVar("R")
 
-GATHER_SECONDS = 0.005
+GATHER_SECONDS = 0.003
 """How long what nobody waits for may wait for company: a commit costs the same for one entry as for fifty."""
 
 _FINAL = frozenset({LogOutcome.SENT, LogOutcome.FAILED})
@@ -70,6 +70,10 @@ class Ledger:
         self._intents.append((intent, answer))
         self._gather(is_urgent=is_urgent)
         return answer
+
+    def hurry(self) -> None:
+        """Commit now: somebody waits for an intent that was not urgent."""
+        self._wake.set()
 
     def record(self, result: Result) -> None:
         """Book a result. It is kept in memory until it is on disk."""
@@ -115,13 +119,17 @@ class Ledger:
         self._results.clear()
         if not (intents or results):
             return await self._database.probe() if self.is_stuck else True
-        # Two jobs, so that trouble with a result cannot hold up the intents; the writer commits them together.
-        stored = await asyncio.gather(self._commit_results(results), self._commit_intents(intents))
+        have_results = have_intents = bool(results and intents) and await self._commit_together(results, intents)
+        if not have_results:
+            # Two jobs, so that trouble with a result cannot hold up the intents.
+            have_results, have_intents = await asyncio.gather(
+                self._commit_results(results), self._commit_intents(intents)
+            )
         self._on_their_way = 0
-        if not stored[0]:
+        if not have_results:
             self._results.extendleft(reversed(results))
         self._wake_settlers()
-        return all(stored)
+        return have_results and have_intents
 
     def _wake_settlers(self) -> None:
         settled_count = self._recorded_count - self.waiting_count
@@ -129,6 +137,30 @@ class Ledger:
             _, settled = self._settlers.popleft()
             if not settled.done():
                 settled.set_result(None)
+
+    async def _commit_together(self, results: list[Result], intents: list[tuple[Intent, asyncio.Future[bool]]]) -> bool:
+        """Write results and intents as one. Return False, and nothing is done, when that is not possible."""
+        life = self._database.incarnation
+        wanted = [one for one, _ in intents if one.life == life]
+
+        def job(connection: Connection) -> tuple[frozenset[int], frozenset[str]]:
+            changes = Changes()
+            book.write_results(connection, results, changes)
+            granted = book.write_intents(connection, wanted, changes)
+            changes.apply(connection)
+            return granted, changes.run_ids
+
+        try:
+            granted, run_ids = await self._database.write_under(life, job)
+        except Exception:  # noqa: BLE001 (they are tried apart then, and that says what is wrong)
+            return False
+        reached(Window.AFTER_COMMIT)
+        _forget_dots(results)
+        for intent, answer in intents:
+            if not answer.done():
+                answer.set_result(intent.life == life and intent.claimed.id in granted)
+        self._on_change(run_ids)
+        return True
 
     async def _commit_intents(self, intents: list[tuple[Intent, asyncio.Future[bool]]]) -> bool:
         """Return False when the database did not take them: then their claims stand, and nothing is sent."""

@@ -4,23 +4,24 @@ A claim raises the row's token. Whoever changes a claimed row later names the to
 row has moved on in between (paused, cancelled, rescued, restored), that UPDATE matches nothing.
 """
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, exists, select, text, update
+from sqlalchemy import Connection, bindparam, exists, select, update
 
-from mailer.database.rows import INTEGER, RowStatement
-from mailer.database.types import to_microseconds
+from mailer.database.engine import driver
+from mailer.database.rows import BYTES, INTEGER, TEXT, RowStatement
+from mailer.database.types import Instant, from_microseconds, to_microseconds
 from services.sender.counts import Changes, upsert
 from services.sender.identity import run_prefix
 from services.sender.states import DeliveryState, RunState
 from services.sender.tables import IS_DEFERRED, IS_IN_PROGRESS, IS_PENDING, contents, deliveries, runs, suppressions
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A delivery that this worker may send, with all that an attempt needs."""
 
     id: int
@@ -61,7 +62,11 @@ class Postponed:
     reason: str
 
 
-CLAIMED_COLUMNS = tuple(deliveries.c[name] for name in Claimed.__dataclass_fields__)
+def _instant(microseconds: int | None) -> datetime | None:
+    return None if microseconds is None else from_microseconds(microseconds)
+
+
+CLAIMED_COLUMNS = tuple(deliveries.c[name] for name in Claimed._fields)
 
 # Asked in the statement itself: the run may have been paused or held since it was looked up.
 _IS_ACTIVE = exists().where(runs.c.run_id == bindparam("run"), runs.c.state == RunState.ACTIVE.value)
@@ -85,6 +90,55 @@ _CLAIM = (
 )
 
 
+# The same in SQLite, where a row that is returned costs more than a row that is changed. Ids travel as a JSON list.
+_PICK_IN_SQLITE = """
+    SELECT json_group_array(id), count(*) FROM (
+        SELECT id FROM deliveries WHERE deliveries.state = 'pending' AND run_id = :run
+        AND EXISTS (SELECT 1 FROM sender_runs WHERE run_id = :run AND state = 'active')
+        ORDER BY id LIMIT :most
+    )
+"""
+_TAKE_IN_SQLITE = """
+    UPDATE deliveries SET state = 'claimed', token = token + 1, worker = :new_worker, update_time = :now
+    WHERE id IN (SELECT value FROM json_each(:ids))
+"""
+_READ_AS: dict[int, Callable[[Any], Any]] = {
+    position: bytes.fromhex if column.name == "variables" else _instant
+    for position, column in enumerate(CLAIMED_COLUMNS)
+    if column.name == "variables" or isinstance(column.type, Instant)
+}
+_READ_IN_SQLITE = f"""
+    SELECT json_group_array(json_array({
+    ", ".join("hex(variables)" if column.name == "variables" else column.name for column in CLAIMED_COLUMNS)
+}))
+    FROM deliveries WHERE id IN (SELECT value FROM json_each(:ids))
+"""
+_NEW = {
+    "delivery_key": TEXT,
+    "address": TEXT,
+    "canonical": TEXT,
+    "display_name": TEXT,
+    "variables": BYTES,
+    "run_id": TEXT,
+    "campaign_id": TEXT,
+    "content_hash": TEXT,
+    "state": TEXT,
+    "create_time": INTEGER,
+    "update_time": INTEGER,
+    "expire_time": INTEGER,
+}
+_STORE = RowStatement(
+    f"""
+    INSERT INTO deliveries (
+        {", ".join(_NEW)}, token, account_id, attempt_count, possible_duplicate, rule, rule_count, state_reason,
+        reply_code, enhanced_code, reply_text
+    )
+    SELECT {", ".join(f"r.{name}" for name in _NEW)}, 0, '', 0, false, '', 0, '', 0, '', ''
+    FROM :rows AS r WHERE r.delivery_key IS NOT NULL
+    ON CONFLICT (delivery_key) DO NOTHING
+    """,
+    _NEW,
+)
 _RELEASE = {
     before: RowStatement(
         f"""
@@ -93,9 +147,9 @@ _RELEASE = {
         ) THEN 'cancelled' ELSE 'pending' END
         FROM :rows AS r
         WHERE deliveries.id = r.id AND deliveries.token = r.token AND deliveries.state = '{before}'
-        RETURNING deliveries.run_id, deliveries.state
         """,
         {"id": INTEGER, "token": INTEGER, "at": INTEGER},
+        returning="deliveries.run_id, deliveries.state",
     )
     for before in (DeliveryState.CLAIMED, DeliveryState.DOT_INTENT)
 }
@@ -116,39 +170,9 @@ def store(
     """Insert one delivery each; those that the run already has are left alone. Return how many are new."""
     if not waiting:
         return 0
-    shared: dict[str, Any] = {
-        "run_id": run_id,
-        "campaign_id": campaign_id,
-        "content_hash": content_hash,
-        "state": state.value,
-        "token": 0,
-        "account_id": "",
-        "attempt_count": 0,
-        "possible_duplicate": False,
-        "rule": "",
-        "rule_count": 0,
-        "rule_since": None,
-        "state_reason": "",
-        "reply_code": 0,
-        "enhanced_code": "",
-        "reply_text": "",
-        "create_time": now,
-        "update_time": now,
-        "expire_time": expire_time,
-    }
-    rows = [
-        {
-            "delivery_key": one.delivery_key,
-            "address": one.address,
-            "canonical": one.canonical,
-            "display_name": one.display_name,
-            "variables": one.variables,
-            **shared,
-        }
-        for one in waiting
-    ]
-    statement = upsert(connection, deliveries).on_conflict_do_nothing(index_elements=["delivery_key"])
-    stored = int(connection.execute(statement, rows).rowcount)
+    shared = (run_id, campaign_id, content_hash, state.value, *[to_microseconds(at) for at in (now, now, expire_time)])
+    rows = [(one.delivery_key, one.address, one.canonical, one.display_name, one.variables, *shared) for one in waiting]
+    stored = _STORE.count(connection, rows)
     changes.add(run_id, "", state.value, stored)
     return stored
 
@@ -175,17 +199,6 @@ def read_content(connection: Connection, content_hash: str) -> bytes | None:
     return None if row is None else row.content
 
 
-def runs_with_work(connection: Connection) -> list[str]:
-    """Return the ids of the active runs that have open deliveries, oldest id first."""
-    unfinished = "sender_runs.unfinished" if connection.dialect.name == "postgresql" else "sender_runs.unfinished = 1"
-    rows = connection.execute(
-        select(runs.c.run_id)
-        .where(text(unfinished), runs.c.state == RunState.ACTIVE.value)
-        .order_by(runs.c.create_time, runs.c.run_id)
-    )
-    return [row.run_id for row in rows]
-
-
 def claim(
     connection: Connection, *, run_id: str, most: int, worker: str, now: datetime, changes: Changes
 ) -> list[Claimed]:
@@ -193,8 +206,15 @@ def claim(
 
     What must not go out any more is settled on the way: suppressed addresses and expired messages never reach a server.
     """
-    rows = connection.execute(_CLAIM, {"run": run_id, "most": most, "new_worker": worker, "now": now}).all()
+    values = {"run": run_id, "most": most, "new_worker": worker, "now": now}
+    rows = (
+        connection.execute(_CLAIM, values)
+        if connection.dialect.name != "sqlite"
+        else _claim_in_sqlite(connection, values)
+    )
     claimed = sorted((Claimed(*row) for row in rows), key=lambda one: one.id)
+    if not claimed:
+        return []
     suppressed = _suppressed_among(connection, [one.canonical for one in claimed])
     ready = []
     for one in claimed:
@@ -213,6 +233,22 @@ def claim(
         changes.add(run_id, DeliveryState.PENDING, state)
     changes.add(run_id, DeliveryState.PENDING, DeliveryState.CLAIMED, len(ready))
     return ready
+
+
+def _claim_in_sqlite(connection: Connection, values: dict[str, Any]) -> list[list[Any]]:
+    """Claim with a few steps of the engine, and read the rows as one text: see `RowStatement` about steps."""
+    raw = driver(connection)
+    values = values | {"now": to_microseconds(values["now"])}
+    ids, count = raw.execute(_PICK_IN_SQLITE, values).fetchone()
+    if not count:
+        return []
+    raw.execute(_TAKE_IN_SQLITE, values | {"ids": ids})
+    (text_of_rows,) = raw.execute(_READ_IN_SQLITE, {"ids": ids}).fetchone()
+    rows: list[list[Any]] = json.loads(text_of_rows)
+    for row in rows:
+        for position, read in _READ_AS.items():
+            row[position] = read(row[position])
+    return rows
 
 
 def _suppressed_among(connection: Connection, addresses: list[str]) -> dict[str, str]:

@@ -14,7 +14,8 @@ from mailer.v1 import sender_pb2
 from mailer.validation import Violations
 from services.sender import outbox
 
-MOST_KEPT = 64
+MOST_KEPT = 2_000
+MOST_KEPT_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Programs:
         """Take the database that has the contents."""
         self._database = database
         self._kept: OrderedDict[str, Program] = OrderedDict()
+        self._kept_bytes = 0
 
     def check(self, message: sender_pb2.MessageContent, violations: Violations) -> Program | None:
         """Return the program of a content that comes in; None when something is wrong, which is noted then."""
@@ -91,6 +93,8 @@ class Programs:
     def _keep(self, content_hash: str, serialized: bytes, content: Content) -> Program:
         program = Program(content_hash, serialized, content, compile_message(content))
         self._kept[content_hash] = program
-        if len(self._kept) > MOST_KEPT:
-            self._kept.popitem(last=False)
+        self._kept_bytes += len(serialized)
+        while len(self._kept) > MOST_KEPT or (self._kept_bytes > MOST_KEPT_BYTES and len(self._kept) > 1):
+            _, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= len(oldest.serialized)
         return program

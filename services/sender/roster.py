@@ -258,12 +258,14 @@ class Roster:
         remember: str | None = None,
         accepted: bool = False,
         refusal: Refusal | None = None,
+        is_succeeded: bool = False,
     ) -> GuardTrip | None:
         """Book what an attempt says about its account, and free its connection. `reason` is for people.
 
         `counted`: its intent is on disk, so it counts towards the caps. `rest_until`: the server asked for a
         rest. `hold_reason`: a person is needed, with `hold_for` only for that From address. `remember`: the
-        rule that applied, for `history`. `accepted`, `refusal`: a final word about the recipient.
+        rule that applied, for `history`. `accepted`, `refusal`: a final word about the recipient. `is_succeeded`:
+        another message waits behind it for its connection, so nobody else gets room.
 
         Returns a trip of the guard: the account is held now, and the deliveries that the trip names were not
         refused for their own sake, so they belong back into the queue.
@@ -295,7 +297,8 @@ class Roster:
             self._changes.bar(gate, hold_for, hold_reason, now)
         elif hold_reason is not None:
             self._changes.hold(gate, hold_reason, now)
-        self.wake()
+        if not is_succeeded:
+            self.wake()
         return trip
 
     def outlook_smtputf8(self, from_address: str, allowed: frozenset[str], now: datetime) -> Outlook:

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, func, select, text, update
 
 from mailer.errors import FailedPrecondition, NotFound
 from services.sender.counts import Changes, upsert
 from services.sender.states import DeliveryState, Policy, RunState
-from services.sender.tables import IS_DEFERRED, IS_IN_PROGRESS, IS_PENDING, IS_TROUBLED, deliveries, runs
+from services.sender.tables import IS_DEFERRED, IS_IN_PROGRESS, IS_PENDING, IS_TROUBLED, deliveries, run_counts, runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,33 @@ class Run:
     emptied: bool
 
 
+_UNFINISHED = {"sqlite": "sender_runs.unfinished = 1", "postgresql": "sender_runs.unfinished"}
+
+
+def _run(row: Any) -> Run:
+    values = {name: getattr(row, name) for name in Run.__dataclass_fields__}
+    return Run(**{**values, "state": RunState(row.state), "policy": Policy(row.policy)})
+
+
 def read(connection: Connection, run_id: str) -> Run | None:
     """Return the run, or None when nothing of it was ever stored."""
     row = connection.execute(select(runs).where(runs.c.run_id == run_id)).one_or_none()
-    if row is None:
-        return None
-    values = dict(row._mapping)
-    return Run(**{**values, "state": RunState(row.state), "policy": Policy(row.policy)})
+    return None if row is None else _run(row)
+
+
+def with_work(connection: Connection) -> list[tuple[Run, int]]:
+    """Return the active runs that have open deliveries, oldest first, and how many of those wait to be claimed."""
+    waiting = (
+        select(run_counts.c.delivery_count)
+        .where(run_counts.c.run_id == runs.c.run_id, run_counts.c.state == DeliveryState.PENDING.value)
+        .scalar_subquery()
+    )
+    rows = connection.execute(
+        select(runs, waiting.label("waiting"))
+        .where(text(_UNFINISHED[connection.dialect.name]), runs.c.state == RunState.ACTIVE.value)
+        .order_by(runs.c.create_time, runs.c.run_id)
+    )
+    return [(_run(row), row.waiting or 0) for row in rows]
 
 
 def existing(connection: Connection, run_id: str) -> Run:

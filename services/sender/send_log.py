@@ -29,7 +29,7 @@ class LogEntry(NamedTuple):
 _APPEND = RowStatement(
     f"""
     INSERT INTO send_logs ({", ".join(LogEntry._fields)})
-    SELECT {", ".join(f"r.{name}" for name in LogEntry._fields)} FROM :rows AS r WHERE true
+    SELECT {", ".join(f"r.{name}" for name in LogEntry._fields)} FROM :rows AS r WHERE r.log_key IS NOT NULL
     ON CONFLICT (log_key) DO NOTHING
     """,
     {name: INTEGER if kind is int else TEXT for name, kind in LogEntry.__annotations__.items()},
@@ -43,4 +43,4 @@ def log_key(delivery_key: str, token: int, step: str) -> str:
 
 def append_log(connection: Connection, entries: Sequence[LogEntry]) -> None:
     """Append rows to the log; a row that is there already stays as it is."""
-    _APPEND(connection, entries)
+    _APPEND.count(connection, entries)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from random import Random
 
@@ -17,7 +17,8 @@ from services.sender.jobs import Job
 from services.sender.judgement import Judgement, Next, judge_attempt
 from services.sender.ledger import Ledger
 from services.sender.options import retry_policy
-from services.sender.replies import Action, Breaker, Hold, Scope
+from services.sender.replies import Action, Breaker, History, Hold, Scope
+from services.sender.retry import RetryPolicy
 from services.sender.roster import Admission, Refusal, Roster
 from services.sender.states import DeliveryState, LogOutcome
 
@@ -29,6 +30,31 @@ _OWN_OUTCOMES = {
     DeliveryState.FAILED: LogOutcome.FAILED,
     DeliveryState.UNKNOWN: LogOutcome.UNKNOWN,
 }
+
+
+class _Circumstances:
+    """What the table of replies may ask about the account of an attempt."""
+
+    __slots__ = ("_admission", "_job", "_roster", "account_id")
+
+    def __init__(self, job: Job, admission: Admission, roster: Roster) -> None:
+        self.account_id = admission.account.account_id
+        self._job = job
+        self._admission = admission
+        self._roster = roster
+
+    def policy(self) -> RetryPolicy:
+        """Return when the message is tried again."""
+        stored = self._admission.account.retry_policy
+        return retry_policy(self._job.retry, sender_pb2.RetryPolicy.FromString(stored))
+
+    def account_history(self) -> Mapping[str, History]:
+        """Return what happened to the account before the attempt began."""
+        return self._roster.history(self._admission)
+
+    def is_elsewhere(self) -> bool:
+        """Say whether an account that may be used offers what this one may lack."""
+        return self._roster.may_offer_smtputf8(self._job.program.from_address, self._job.allowed)
 
 
 class Settlement:
@@ -69,8 +95,13 @@ class Settlement:
         self._words: set[asyncio.Future[None]] = set()
         self._refused_contents: Counter[str] = Counter()
 
-    def settle(self, job: Job, admission: Admission, attempted: Attempted, start_time: datetime) -> bool:
-        """Book an attempt, tell the account, and send the job where it belongs; say whether its connection is over."""
+    def settle(
+        self, job: Job, admission: Admission, attempted: Attempted, start_time: datetime, *, is_succeeded: bool = False
+    ) -> bool:
+        """Book an attempt, tell the account, and send the job where it belongs; say whether its connection is over.
+
+        `is_succeeded`: another message waits behind it for its connection.
+        """
         now = self._clock.now()
         account = admission.account
         if attempted.lost_claim:
@@ -95,17 +126,14 @@ class Settlement:
         judgement = judge_attempt(
             job,
             attempted,
-            account_id=account.account_id,
-            policy=retry_policy(job.retry, sender_pb2.RetryPolicy.FromString(account.retry_policy)),
+            _Circumstances(job, admission, self._roster),
             worker=self._worker_id(),
             start_time=start_time,
             now=now,
             random=self._random,
-            account_history=self._roster.history(admission),
-            is_elsewhere=self._roster.may_offer_smtputf8(job.program.from_address, job.allowed),
         )
         self._ledger.record(judgement.result)
-        self._tell_account(job, admission, attempted, judgement)
+        self._tell_account(job, admission, attempted, judgement, is_succeeded=is_succeeded)
         self._on_attempt(account.name, judgement.result.outcome.value, (now - start_time).total_seconds())
         self._place(job, admission, judgement)
         self._watch_content(job, judgement)
@@ -156,21 +184,27 @@ class Settlement:
             for word in late:
                 word.cancel()
 
-    def _tell_account(self, job: Job, admission: Admission, attempted: Attempted, judgement: Judgement) -> None:
+    def _tell_account(
+        self, job: Job, admission: Admission, attempted: Attempted, judgement: Judgement, *, is_succeeded: bool
+    ) -> None:
         verdict = judgement.verdict
+        if verdict.action is Action.SENT:
+            self._roster.settle(
+                admission, verdict.breaker, reason="accepted", counted=True, accepted=True, is_succeeded=is_succeeded
+            )
+            return
         refusal = None
         if verdict.feeds_guard and verdict.action is Action.FAIL:
             refusal = Refusal(job.claimed.delivery_key, job.claimed.canonical.rpartition("@")[2])
         trip = self._roster.settle(
             admission,
             verdict.breaker,
-            reason=verdict.reason or "accepted",
+            reason=verdict.reason,
             counted=attempted.was_intended,
             rest_until=judgement.result.end_time + verdict.rest if verdict.rest else None,
             hold_reason=verdict.reason if verdict.hold is not Hold.NONE else None,
             hold_for=job.program.from_address if verdict.hold is Hold.SENDER else None,
             remember=verdict.rule if verdict.remember is Scope.ACCOUNT else None,
-            accepted=verdict.action is Action.SENT,
             refusal=refusal,
         )
         if trip is not None:
@@ -208,7 +242,19 @@ class Settlement:
             self._refused_contents[job.run_id] += 1
             if self._refused_contents[job.run_id] == REFUSED_CONTENTS_IN_A_ROW:
                 del self._refused_contents[job.run_id]
-                self._in_background(self._on_refused_content(job.run_id, judgement.verdict.reason))
+                self._in_background(self._refuse_content(job.run_id, judgement.verdict.reason))
+
+    def _refuse_content(self, run_id: str, reason: str) -> Awaitable[None]:
+        """Close a run at once, and keep it closed until the word about it is stored."""
+        self._feeder.shut(run_id)
+
+        async def decide() -> None:
+            try:
+                await self._on_refused_content(run_id, reason)
+            finally:
+                self._feeder.unshut(run_id)
+
+        return decide()
 
     def _own_result(
         self,

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Self
 
 MAX_TEXT = 1_000
@@ -29,7 +30,7 @@ class EnhancedCode(NamedTuple):
         return cls(*map(int, found.groups())) if found else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reply:
     """One complete reply. The lines are what follows the code on each line, as the server wrote them."""
 
@@ -52,13 +53,13 @@ class Reply:
         """Say whether the command was done: 250, and also 251 or 200."""
         return 200 <= self.code <= 299
 
-    @property
+    @cached_property
     def enhanced(self) -> EnhancedCode | None:
         """Return the enhanced code, as long as its class agrees with the basic code; None otherwise."""
         found = EnhancedCode.parse(self.lines[0])
         return found if found and found.class_digit == self.first_digit else None
 
-    @property
+    @cached_property
     def text(self) -> str:
         """Return the words on one line, without enhanced codes and controls, at most MAX_TEXT characters."""
         words = (_ENHANCED.sub("", line, count=1) if _ENHANCED.match(line) else line for line in self.lines)

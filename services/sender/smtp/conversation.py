@@ -91,6 +91,23 @@ class Conversation:
         """
         return await self._guarded(self._begin(envelope, message if is_stuffed else dot_stuffed(message)))
 
+    def is_addressed(self, envelope: Envelope) -> bool:
+        """Say whether the server waits for the message: its envelope went ahead, and was answered with yes.
+
+        That is what happens nearly always; with anything else `address` deals, as if this had not been asked.
+        """
+        wire = self._wire
+        if self._opened != envelope or self._is_resetting or not wire.has_replies(2 + len(envelope.recipients)):
+            return False
+        if wire.stage is not Stage.IDLE or wire.end is not None or not self.extensions.has_pipelining:
+            return False
+        if not wire.take_welcome(len(envelope.recipients)):
+            return False
+        self._opened, self._refused = None, ()
+        reached(Window.AFTER_ENVELOPE)
+        wire.stage = Stage.BODY
+        return True
+
     async def address(self, envelope: Envelope) -> NotAccepted | Uncertain | None:
         """Say MAIL, RCPT and DATA: the first half of `begin`. None: the server waits for the message."""
         return await self._guarded(self._address(envelope))
@@ -191,7 +208,8 @@ class Conversation:
     async def _finish(self, next_envelope: Envelope | None, rest: bytes = b"") -> Outcome:
         if self.stage is not Stage.BODY:
             raise RuntimeError("no message waits for its dot")
-        await self._wire.hear()
+        if not self._wire.is_quiet:
+            await self._wire.hear()
         if self._wire.has_reply or self._wire.end:
             return self._early(await self._wire.reply(self._timeouts.write))
         return await self._write_dot(rest + _DOT, next_envelope)

@@ -5,10 +5,10 @@ that is moved rarely, instead of one that is made and cancelled for every wait.
 """
 
 import asyncio
-import select
 from typing import cast
 
 from services.sender.replies import Event, Reply, Stage
+from services.sender.smtp.arrival import Arrival
 from services.sender.smtp.reader import ReplyReader
 
 GO_ON = 354
@@ -42,7 +42,7 @@ class Wire(asyncio.Protocol):
         """The line that ended it, when it was one."""
         self._loop = loop
         self._transport: asyncio.Transport | None = None
-        self._poll: select.poll | None = None
+        self._arrival: Arrival | None = None
         self._reader = ReplyReader()
         self._replies = self._reader.replies
         self._expected_count = 0  # replies that have to come yet
@@ -84,6 +84,21 @@ class Wire(asyncio.Protocol):
                 await self._wait(deadline)
         return self._replies.popleft()
 
+    def has_replies(self, count: int) -> bool:
+        """Say whether so many replies have come that nobody took."""
+        return len(self._replies) >= count
+
+    def take_welcome(self, recipient_count: int) -> bool:
+        """Take the answers to MAIL, RCPT and DATA, which have come, if all of them say yes; otherwise leave them."""
+        replies = self._replies
+        if replies[recipient_count + 1].code != GO_ON:
+            return False
+        if not all(200 <= replies[position].code <= 299 for position in range(recipient_count + 1)):
+            return False
+        for _ in range(recipient_count + 2):
+            replies.popleft()
+        return True
+
     def take_reply(self) -> Reply | None:
         """Return the next reply if it has come already."""
         return self._replies.popleft() if self._replies else None
@@ -94,13 +109,18 @@ class Wire(asyncio.Protocol):
         while self._is_paused and not self._replies:
             await self._wait(deadline)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Say whether nothing has arrived that was not noticed: then `hear` would do nothing."""
+        return self.end is not None or self._arrival is None or not self._arrival.has_come()
+
     async def hear(self) -> None:
         """Let what has arrived already be noticed before the next bytes are written: a line, or the end.
 
         A late line would otherwise be taken for the answer to the next command, and a dot be written into nothing.
         """
         for _ in range(_MOST_TURNS):
-            if self.end is not None or self._poll is None or not self._poll.poll(0):
+            if self.end is not None or self._arrival is None or not self._arrival.has_come():
                 return
             turn = self._loop.create_future()
             self._loop.call_soon(turn.set_result, None)
@@ -124,8 +144,7 @@ class Wire(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         socket = transport.get_extra_info("socket")
         if socket is not None:
-            self._poll = select.poll()
-            self._poll.register(socket.fileno(), select.POLLIN)
+            self._arrival = Arrival(socket.fileno())
 
     def data_received(self, data: bytes) -> None:
         """Take replies, as many as are expected and no more."""
