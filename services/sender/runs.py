@@ -55,9 +55,9 @@ def with_work(connection: Connection) -> list[tuple[Run, int]]:
     rows = connection.execute(
         select(runs, waiting.label("waiting"))
         .where(text(_UNFINISHED[connection.dialect.name]), runs.c.state == RunState.ACTIVE.value)
-        .order_by(runs.c.create_time, runs.c.run_id)
     )
-    return [(_run(row), row.waiting or 0) for row in rows]
+    found = [(_run(row), row.waiting or 0) for row in rows]
+    return sorted(found, key=lambda one: (one[0].create_time, one[0].run_id))
 
 
 def existing(connection: Connection, run_id: str) -> Run:

@@ -6,7 +6,6 @@ SQLite on the way is then explained. Where a plan reads or sorts a table that gr
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 from itertools import product
 from pathlib import Path
@@ -147,7 +146,7 @@ def come_back_to_it(connection: Connection) -> None:
     claimed = outbox.claim(connection, run_id="spring", most=10, worker="w", now=now, changes=changes)
     ghost = outbox.Claimed(0, 0, keys[0], "spring", "campaign", "", "", "", "", b"", 0, "", 0, None, now, now)
     outbox.release(connection, [*claimed, ghost], now=now, changes=changes)
-    outbox.postpone(connection, [outbox.Postponed(replace(ghost, id=1), now, "later")], now=now, changes=changes)
+    outbox.postpone(connection, [outbox.Postponed(ghost._replace(id=1), now, "later")], now=now, changes=changes)
     outbox.expire_oldest(connection, run_id="spring", most=10, now=now, changes=changes)
     outbox.promote_due(connection, now=now, most=10, changes=changes)
     outbox.take_back_all(connection, "w", now)
