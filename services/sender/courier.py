@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 
 MOST_AHEAD = 16
-AHEAD_SECONDS = 0.05
+AHEAD_SECONDS = 0.1
 """How much work a connection is given ahead. A pause, say, is still seen at the dot of each."""
 
 RENEW_SECONDS = 0.5
