@@ -53,8 +53,9 @@ def with_work(connection: Connection) -> list[tuple[Run, int]]:
         .scalar_subquery()
     )
     rows = connection.execute(
-        select(runs, waiting.label("waiting"))
-        .where(text(_UNFINISHED[connection.dialect.name]), runs.c.state == RunState.ACTIVE.value)
+        select(runs, waiting.label("waiting")).where(
+            text(_UNFINISHED[connection.dialect.name]), runs.c.state == RunState.ACTIVE.value
+        )
     )
     found = [(_run(row), row.waiting or 0) for row in rows]
     return sorted(found, key=lambda one: (one[0].create_time, one[0].run_id))
