@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=None, help="repeat the plan of an earlier run")
     parser.add_argument(
-        "--mutant", choices=["intent", "token"], default="", help="take one rule out: it must be noticed"
+        "--mutant", choices=["intent", "mark", "token"], default="", help="take one rule out: it must be noticed"
     )
     parser.add_argument("--directory", type=Path, default=Path("data/chaos"), help="emptied at the start")
     options = parser.parse_args(arguments)

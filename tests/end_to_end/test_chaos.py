@@ -77,6 +77,7 @@ def seed_where(condition: Callable[[list[Life]], bool], *, kills: int) -> str:
     ("mutant", "seed"),
     [
         ("intent", seed_where(lambda lives: any(life.window is ACCEPTED_AND_NOT_BOOKED for life in lives), kills=4)),
+        ("mark", seed_where(lambda lives: any(life.window is ACCEPTED_AND_NOT_BOOKED for life in lives), kills=4)),
         ("token", seed_where(lambda lives: lives[1].freezes_companion, kills=4)),
     ],
 )
