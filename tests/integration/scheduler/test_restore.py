@@ -1,11 +1,12 @@
 """After a restore: nothing is sent again by itself."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import create_engine
 
 from mailer.database.identity import renew_incarnation
 from mailer.v1 import scheduler_pb2
@@ -27,14 +28,20 @@ from tests.integration.scheduler.conftest import (
 
 
 async def restore(scheduler: Scheduler, *statements: str) -> None:
-    """Make the database another one by these statements, as the backup service does by its copy."""
+    """Make the database another one by these statements, as the backup service does by its copy.
 
-    def exchange(connection: Connection) -> None:
-        for statement in statements:
-            connection.exec_driver_sql(statement)
-        renew_incarnation(connection, scheduler.clock.now())
+    Past the scheduler's own writer: what it has in hand must not share a transaction with the restore.
+    """
 
-    await scheduler.database.write(exchange)
+    def exchange() -> None:
+        engine = create_engine(f"sqlite:///{scheduler.database.location.path}")
+        with engine.begin() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+            renew_incarnation(connection, scheduler.clock.now())
+        engine.dispose()
+
+    await asyncio.to_thread(exchange)
     await scheduler.database.probe()
 
 
