@@ -5,6 +5,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Collection, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TypeVar
 
 import grpc
@@ -36,13 +37,30 @@ class Command:
         self._options = self.parser.parse_args()
         return self._options
 
-    def measure(self, rows: Mapping[str, Row], *, extra: Collection[str] = ()) -> dict[str, Series]:
-        """Measure the rows that were asked for: those that are `extra` only by name."""
+    def measure(
+        self,
+        rows: Mapping[str, Row],
+        *,
+        extra: Collection[str] = (),
+        within: AbstractAsyncContextManager[object] | None = None,
+    ) -> dict[str, Series]:
+        """Measure the rows that were asked for: those that are `extra` only by name.
+
+        `within` is what all rows and rounds share, entered before the first.
+        """
         only = [name for name in self._options.only.split(",") if name]
         if unknown := set(only) - rows.keys():
             self.parser.error(f"there is no row {', '.join(sorted(unknown))}; there are {', '.join(rows)}")
         names = only or [name for name in rows if name not in extra]
-        return run(interleave({name: rows[name] for name in names}, self._options.rounds))
+        asked = {name: rows[name] for name in names}
+        return run(_interleave_within(within or nullcontext(), asked, self._options.rounds))
+
+
+async def _interleave_within(
+    shared: AbstractAsyncContextManager[object], rows: Mapping[str, Row], rounds: int
+) -> dict[str, Series]:
+    async with shared:
+        return await interleave(rows, rounds)
 
 
 def run(work: Coroutine[object, object, T]) -> T:

@@ -162,12 +162,14 @@ async def running(
     *,
     connections: int = 10,
     senders: int = 1,
+    backup: bool = False,
     warm_up: int = WARM_UP_MESSAGES,
     environment: Mapping[str, str] | None = None,
     modules: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Product]:
     """Run the product over an empty folder, with an account at the port, after it has sent a few messages."""
     names = ("scheduler", "sender", *(f"sender-{number}" for number in range(2, senders + 1)))
+    names += ("backup",) if backup else ()
     directory = (WORKROOM / name).absolute()
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
