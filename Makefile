@@ -164,6 +164,10 @@ bench-fairness: $(BENCH_STAMP) ## How long a run of a hundred takes behind a lar
 bench-books: $(BENCH_STAMP) ## What exact books cost: with and without intents, with and without waiting for the disk
 	@$(call bench,.books)
 
+.PHONY: bench-backup
+bench-backup: $(BENCH_STAMP) ## What a snapshot and a restore of 500 MB cost, and how long writers wait meanwhile
+	@$(call bench,.backup)
+
 # The contract
 
 PROTOS := $(wildcard protos/mailer/v1/*.proto)

@@ -20,6 +20,7 @@ PARTS = {
     "imports": ["--rounds", "3"],
     "fairness": [],
     "books": ["--messages", "5000"],
+    "backup": ["--rounds", "1", "--deadline", "20"],
 }
 
 
