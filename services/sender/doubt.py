@@ -92,7 +92,6 @@ def _book_accepted(connection: Connection, dots: DotRecord, *, worker: str, chan
         select(*CLAIMED_COLUMNS, deliveries.c.account_id, deliveries.c.update_time).where(
             deliveries.c.delivery_key.in_(list(accepted)),
             deliveries.c.state != DeliveryState.SENT.value,
-            deliveries.c.state != DeliveryState.SENT.value,
         )
     )
     results = []
