@@ -7,7 +7,6 @@ stored behind them by the journal, in order; what others change is read again ev
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 
@@ -16,10 +15,10 @@ from mailer.database import Database, DatabaseUnavailable
 from mailer.errors import NotFound
 from mailer.log import get_logger
 from services.sender import account_store
-from services.sender.account import Account
 from services.sender.account_changes import AccountChanges
 from services.sender.account_metrics import AccountMetrics
 from services.sender.account_usage import forget_usage
+from services.sender.admission import Admission, Refusal
 from services.sender.circuit_record import Transition
 from services.sender.gate import Gate
 from services.sender.gates import Gates
@@ -35,25 +34,6 @@ log = get_logger(__name__)
 REFRESH_INTERVAL = 1.0
 FORGET_INTERVAL = 3600.0
 FLUSH_SECONDS = 2.0
-
-
-@dataclass(slots=True, eq=False)
-class Admission:
-    """Leave to send one message through an account; every admission is settled once."""
-
-    account: Account
-    generation: int
-    is_probe: bool
-    admitted_at: datetime
-    has_connection: bool = True  # False while it waits behind another message for the connection of that one
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A final no to one recipient that may be meant for the account: what the guard looks at."""
-
-    delivery_key: str
-    domain: str
 
 
 class Roster:
