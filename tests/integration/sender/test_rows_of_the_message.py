@@ -15,10 +15,10 @@ AT_MOST_ONCE = sender_pb2.DeliveryOptions(policy=sender_pb2.DELIVERY_POLICY_AT_M
 
 
 def long_content() -> sender_pb2.MessageContent:
-    """Return a content that is written in many pieces."""
+    """Return a content that is written in many pieces, and does not fit into the buffers on its way."""
     content = sender_pb2.MessageContent()
     content.CopyFrom(CONTENT)
-    content.attachments.add(filename="long.bin", content=bytes(1_000_000))
+    content.attachments.add(filename="long.bin", content=bytes(3_000_000))
     return content
 
 
