@@ -87,7 +87,7 @@ async def build(process: ServiceProcess[SenderSettings]) -> AsyncIterator[None]:
     decisions = Decisions(database, clock, bulletin, ledger)
     metrics = DeliveryMetrics(
         process.registry,
-        in_flight=lambda: len(courier.under_way),
+        in_flight=lambda: courier.in_flight_count,
         claimed=lambda: len(queues),
         unwritten=lambda: ledger.waiting_count,
     )

@@ -84,11 +84,17 @@ class Courier:
         self._is_ahead = is_ahead
         self._is_stopping = False
         self._under_way: set[Leg] = set()
+        self._in_flight_count = 0
 
     @property
     def under_way(self) -> frozenset[Leg]:
-        """Return the messages that are on their way."""
+        """Return the messages that are on their way, or next on a connection."""
         return frozenset(self._under_way)
+
+    @property
+    def in_flight_count(self) -> int:
+        """Return how many messages are on their way: one per connection."""
+        return self._in_flight_count
 
     def stop(self) -> None:
         """Begin no further message; those under way go on."""
@@ -136,6 +142,7 @@ class Courier:
     async def _travel(self, leg: Leg) -> Leg | None:
         """Make one attempt and book it; return what goes next over its connection."""
         self._under_way.add(leg)
+        self._in_flight_count += 1
         try:
             await self._attempt(leg)
         except asyncio.CancelledError:
@@ -149,6 +156,7 @@ class Courier:
         finally:
             leg.is_over = True
             self._under_way.discard(leg)
+            self._in_flight_count -= 1
         return self._next(leg)
 
     async def _attempt(self, leg: Leg) -> None:
@@ -271,7 +279,7 @@ class Courier:
             return None
         if following is not None:
             may_go = self._roster.move_up(following.admission, following.job.program.from_address)
-            if may_go and lane.conversation.is_usable:
+            if may_go and lane.conversation.is_usable and not self._is_stopping:
                 lane.message_count += 1
                 following.lane = lane
                 return following

@@ -18,7 +18,7 @@ from pathlib import Path
 from mailer.database.types import from_microseconds, to_microseconds
 from services.sender.replies import Reply
 
-MOST_DOTS = 16_384
+MOST_DOTS = 8_192
 """So many dots can be on the wire, or answered and not booked yet, in one process."""
 
 _MAGIC = b"mailer dots 1\n"
@@ -86,12 +86,15 @@ class Dots:
     """The dots of one process."""
 
     def __init__(self, path: Path) -> None:
-        """Make the file. Raises OSError."""
+        """Make the file, with all the room that it will ever need on the disk. Raises OSError."""
         size = _HEADER_BYTES + MOST_DOTS * _SLOT_BYTES
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(handle, size)
+            # Without it, a disk that fills up later would end the process at its next mark.
+            os.posix_fallocate(handle, 0, size)
             self._map = mmap.mmap(handle, size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         finally:
             os.close(handle)
         header = _header()

@@ -96,7 +96,7 @@ class Worker:
         dead = [worker_id for worker_id, heartbeat in known.items() if self._is_dead(worker_id, heartbeat, now)]
         if not dead:
             return Rescued()
-        left = {worker_id: read_dots(self._dots_path(worker_id)) for worker_id in dead}
+        left = {worker_id: self._dots_left_by(worker_id) for worker_id in dead}
         rescued = await self._database.write(_take_over, left, now)
         for worker_id in dead:
             self._dots_path(worker_id).unlink(missing_ok=True)
@@ -124,6 +124,10 @@ class Worker:
         if path.exists():
             return is_owner_gone(path)
         return heartbeat is None or now - heartbeat > SILENT_AFTER
+
+    def _dots_left_by(self, worker_id: str) -> DotRecord | None:
+        """Return what a dead worker noted; nothing without its lock: then it may live, and write a dot yet."""
+        return read_dots(self._dots_path(worker_id)) if self._path(worker_id).exists() else None
 
     def _new_lock(self) -> LockFile:
         return LockFile(self._path(uuid4().hex))

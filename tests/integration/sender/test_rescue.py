@@ -159,6 +159,19 @@ async def test_where_the_notes_are_lost_every_intent_is_in_doubt(
         assert await killed(process, sender) == ["PENDING"] * 5 + ["UNKNOWN"] * 5
 
 
+async def test_without_its_lock_nobody_believes_the_notes_of_a_silent_worker(
+    tmp_path: Path, sender: SenderService
+) -> None:
+    """It may only be stopped, at an instant before a dot that it is going to write."""
+    await sender.send(*PEOPLE, options=AT_MOST_ONCE)
+    async with holder(tmp_path) as process:
+        (tmp_path / "mailer.db.workers" / f"{(tmp_path / 'holder').read_text()}.lock").unlink()
+        with closing(sqlite3.connect(tmp_path / "mailer.db", timeout=5)) as connection, connection:
+            connection.execute("UPDATE sender_workers SET heartbeat_time = 0 WHERE process_id = ?", (process.pid,))
+        await sender.until(lambda run: run.counts.in_progress_count == 0)
+        assert sorted((await sender.states()).values()) == ["PENDING"] * 5 + ["UNKNOWN"] * 5
+
+
 async def test_at_least_once_it_is_sent_again_and_flagged(tmp_path: Path, sender: SenderService) -> None:
     await sender.send(*PEOPLE, options=AT_LEAST_ONCE)
     async with holder(tmp_path) as process:

@@ -94,6 +94,11 @@ def test_without_a_file_nothing_is_known(path: Path) -> None:
     assert read_dots(path) is None
 
 
+def test_its_room_on_the_disk_is_taken_at_once(path: Path) -> None:
+    Dots(path)
+    assert path.stat().st_blocks * 512 >= path.stat().st_size
+
+
 def test_the_file_is_for_its_owner_only(path: Path) -> None:
     Dots(path)
     assert path.stat().st_mode & 0o777 == 0o600
