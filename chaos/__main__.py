@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import secrets
 import shutil
+import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--directory", type=Path, default=Path("data/chaos"), help="emptied at the start")
     options = parser.parse_args(arguments)
+    # Also where it was started in the background of a script, which lets its children ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
     print(f"SEED={seed} repeats this plan", flush=True)
     verdicts = []
