@@ -15,10 +15,20 @@ class Usage:
 
 
 def read_usage(process_id: int) -> Usage:
-    """Return what a running process has used."""
+    """Return what a running process and its children have used; its peak is the sum of theirs."""
+    used = [_own_usage(one) for one in (process_id, *_children(process_id))]
+    return Usage(*(round(sum(values), 6) for values in zip(*used, strict=True)))
+
+
+def _own_usage(process_id: int) -> tuple[float, float, float]:
     folder = Path(f"/proc/{process_id}")
     status = (folder / "status").read_text(encoding="ascii", errors="replace")
-    return Usage(cpu_seconds(folder), _megabytes(status, "VmRSS"), _megabytes(status, "VmHWM"))
+    return cpu_seconds(folder), _megabytes(status, "VmRSS"), _megabytes(status, "VmHWM")
+
+
+def _children(process_id: int) -> list[int]:
+    lists = Path(f"/proc/{process_id}").glob("task/*/children")
+    return [int(child) for path in lists for child in path.read_text(encoding="ascii").split()]
 
 
 def cpu_seconds(folder: Path) -> float:

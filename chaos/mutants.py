@@ -7,25 +7,20 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
 
 from services.sender import book
-from services.sender.counts import Changes
 from services.sender.dots import Dot, Dots
 from services.sender.ledger import Ledger
-from services.sender.outbox import Claimed
 from services.sender.replies import Reply
 from services.sender.tables import deliveries
-
-E = TypeVar("E", book.Intent, book.Result)
 
 
 def without_intent() -> None:
     """Let every dot be written although nothing says so: no intent on disk, and no mark."""
 
-    def intend(_ledger: Ledger, _intent: book.Intent, *, is_urgent: bool) -> asyncio.Future[bool]:  # noqa: ARG001
+    def intend(_ledger: Ledger, _intent: book.Intent, **_: object) -> asyncio.Future[bool]:
         answer = asyncio.get_running_loop().create_future()
         answer.set_result(True)
         return answer
@@ -55,27 +50,35 @@ def without_mark() -> None:
 
 def without_token() -> None:
     """Let every entry pass whatever its token: it names the present one instead of its own."""
-    true_intents, true_results = book.write_intents, book.write_results
+    true_group = book.write_group
 
-    def write_intents(connection: Connection, intents: Sequence[book.Intent], changes: Changes) -> Any:
-        return true_intents(connection, _with_present_tokens(connection, intents), changes)
+    # Not portable, so it runs in this process, where the mutant is.
+    def write_group(
+        connection: Connection,
+        acceptances: Sequence[book.Acceptance],
+        results: Sequence[book.Result],
+        intents: Sequence[book.Intent],
+    ) -> tuple[frozenset[int], frozenset[str]]:
+        ids = [one.claimed.id for one in results]
+        ids += [one.delivery_id for one in acceptances]
+        ids += [one.delivery_id for one in intents]
+        tokens = _present_tokens(connection, ids)
+        return true_group(
+            connection,
+            [one._replace(token=tokens.get(one.delivery_id, one.token)) for one in acceptances],
+            [
+                replace(one, claimed=one.claimed._replace(token=tokens.get(one.claimed.id, one.claimed.token)))
+                for one in results
+            ],
+            [one._replace(token=tokens.get(one.delivery_id, one.token)) for one in intents],
+        )
 
-    def write_results(connection: Connection, results: Sequence[book.Result], changes: Changes) -> Any:
-        return true_results(connection, _with_present_tokens(connection, results), changes)
-
-    book.write_intents = write_intents
-    book.write_results = write_results
+    book.write_group = write_group
 
 
 MUTANTS: dict[str, Callable[[], None]] = {"intent": without_intent, "mark": without_mark, "token": without_token}
 
 
-def _with_present_tokens(connection: Connection, entries: Sequence[E]) -> list[E]:
-    ids = [entry.claimed.id for entry in entries]
+def _present_tokens(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
     rows = connection.execute(select(deliveries.c.id, deliveries.c.token).where(deliveries.c.id.in_(ids)))
-    tokens = {row.id: row.token for row in rows}
-
-    def present(claimed: Claimed) -> Claimed:
-        return claimed._replace(token=tokens.get(claimed.id, claimed.token))
-
-    return [replace(entry, claimed=present(entry.claimed)) for entry in entries]
+    return {row.id: row.token for row in rows}

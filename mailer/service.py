@@ -67,10 +67,12 @@ def run_service(
     service: ServiceDescriptor,
     migrations: Sequence[Migrations] | None,
     build: Build[S],
+    portable_modules: Sequence[str] = (),
 ) -> int:
     """Run a service until it is told to stop; returns the exit code.
 
     With `migrations` None it opens no database: it works on the file itself, also on one that cannot be opened.
+    `portable_modules` have functions that a process of their own runs, see `Database.open`.
     `build` is an async context manager: it adds its servicer to `process.server.grpc` and starts its tasks
     before the yield, and ends them after it, when no call is running any more. What cannot start says so in
     one line per problem on stderr and exits with 2 (settings) or 1.
@@ -79,7 +81,7 @@ def run_service(
         settings = load(settings_class)
         configure(service=name, level=settings.log_level, log_format=settings.log_format)
         with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
-            runner.run(_run(name, settings, service, migrations, build))
+            runner.run(_run(name, settings, service, migrations, build, portable_modules))
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -93,12 +95,13 @@ def run_service(
     return 0
 
 
-async def _run(
+async def _run(  # noqa: PLR0917 (handed on as they came)
     name: str,
     settings: S,
     service: ServiceDescriptor,
     migrations: Sequence[Migrations] | None,
     build: Build[S],
+    portable_modules: Sequence[str],
 ) -> None:
     clock = SystemClock()
     registry = new_registry()
@@ -118,6 +121,7 @@ async def _run(
                 clock=clock,
                 migrations=migrations,
                 busy_timeout=settings.database_busy_timeout,
+                portable_modules=portable_modules,
             )
             stack.push_async_callback(database.close)
         server = GrpcServer(

@@ -12,6 +12,7 @@ from mailer.database.errors import (
 from mailer.database.file import users_lock_path
 from mailer.database.migrate import Migrations, migrate, migrate_all
 from mailer.database.types import Instant
+from mailer.database.writer_process import portable
 
 __all__ = [
     "Database",
@@ -25,5 +26,6 @@ __all__ = [
     "Migrations",
     "migrate",
     "migrate_all",
+    "portable",
     "users_lock_path",
 ]

@@ -3,18 +3,17 @@
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from sqlalchemy import Connection, update
-from sqlalchemy.exc import ProgrammingError
 
 from mailer.clock import Clock
-from mailer.database.engine import Location, driver, locate, read_engine, write_engine
+from mailer.database.engine import Location, locate, read_engine
 from mailer.database.errors import (
     DatabaseFull,
     DatabaseGone,
@@ -26,9 +25,11 @@ from mailer.database.errors import (
     wrote_in_a_read,
 )
 from mailer.database.file import DatabaseFile
-from mailer.database.identity import READ_INCARNATION, ensure_identity, identity
+from mailer.database.identity import ensure_identity, identity
 from mailer.database.migrate import Migrations, migrate_all
+from mailer.database.transactions import GroupOutcome, Outcome, Task, Transactions
 from mailer.database.writer import Job, Writer
+from mailer.database.writer_process import WriterLost, WriterProcess, is_portable, portable
 from mailer.log import get_logger
 
 log = get_logger(__name__)
@@ -54,17 +55,13 @@ class Database:
     ) -> None:
         """Use `open` instead."""
         self.location = location
-        self._write_engine = write_engine(location, busy_timeout=busy_timeout)
+        self._file = DatabaseFile(location.path, let_go=self._disconnect) if location.is_sqlite else None
+        self._transactions = Transactions(location, busy_timeout=busy_timeout, file=self._file)
         self._read_engine = read_engine(location, busy_timeout=busy_timeout, connections=readers)
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="database-reader")
-        self._writer = Writer(
-            connection=self._writing,
-            incarnation_of=self._present_incarnation,
-            on_outcome=self._note,
-            max_group=max_group,
-        )
+        self._writer = Writer(run=self._run, run_portable=self._run_portable, max_group=max_group)
+        self._writer_process: WriterProcess | None = None
         self._loop = asyncio.get_running_loop()
-        self._file = DatabaseFile(location.path, let_go=self._disconnect) if location.is_sqlite else None
         self._closed = False
         self._incarnation = ""
         self._problem: DatabaseUnavailable | None = None
@@ -81,9 +78,11 @@ class Database:
         busy_timeout: timedelta = timedelta(seconds=5),
         readers: int = 4,
         max_group: int = 256,
+        portable_modules: Sequence[str] = (),
     ) -> Self:
         """Return the database, created when missing, with the tables of the owners up to date.
 
+        With `portable_modules` the portable functions in them write to SQLite from a process of their own.
         Raises DatabaseUnusable with one line: not ours, newer than this program, locked, not creatable.
         """
         location = locate(url)
@@ -96,6 +95,9 @@ class Database:
         except BaseException:
             database._dispose()
             raise
+        if portable_modules and location.is_sqlite:
+            database._writer_process = WriterProcess(url, busy_timeout=busy_timeout, modules=portable_modules)
+            database._writer_process.start()
         database._writer.start()
         return database
 
@@ -113,6 +115,11 @@ class Database:
     def problem(self) -> DatabaseUnavailable | None:
         """Return what is wrong with the database, None while it is healthy."""
         return self._problem
+
+    @property
+    def writer_process_id(self) -> int | None:
+        """Return the id of the process that writes for this one; None where there is none."""
+        return self._writer_process.process_id if self._writer_process is not None else None
 
     @property
     def waiting(self) -> int:
@@ -135,8 +142,7 @@ class Database:
         """Write as the end of work begun under that incarnation; DatabaseReplaced when it is over."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        run: Callable[[Connection], T] = partial(_call, fn, args, kwargs) if args or kwargs else fn
-        self._writer.submit(Job(run, loop, future, incarnation))
+        self._writer.submit(Job(Task(fn, args, kwargs, incarnation), loop, future, is_portable(fn)))
         return await future
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -176,6 +182,8 @@ class Database:
         """Finish the queued writes, then let go of the file. Later calls raise DatabaseGone."""
         self._closed = True
         await asyncio.to_thread(self._writer.close)
+        if self._writer_process is not None:
+            await asyncio.to_thread(self._writer_process.close)
         await asyncio.to_thread(self._readers.shutdown, wait=True)
         self._dispose()
 
@@ -185,12 +193,12 @@ class Database:
             self._file.close()
 
     def _disconnect(self) -> None:
-        self._write_engine.dispose()
+        self._transactions.disconnect()
         self._read_engine.dispose()
 
     def _ensure_identity(self, clock: Clock) -> str:
         try:
-            with self._writing() as connection, connection.begin():
+            with self._transactions.connection() as connection, connection.begin():
                 return ensure_identity(connection, clock.now())
         except Exception as error:
             cause = unavailable(error)
@@ -211,34 +219,43 @@ class Database:
                 raise
             raise cause from error
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with self._in_use(), self._write_engine.connect() as connection:
-            yield connection
+    def _run(self, tasks: Sequence[Task]) -> GroupOutcome:
+        """Run a group here, on the writer's thread."""
+        return self._noted(self._transactions.run(tasks))
+
+    def _run_portable(self, tasks: Sequence[Task]) -> GroupOutcome:
+        """Run a group in the writer's process; here where there is none, or none yet."""
+        process = self._writer_process
+        if process is None or not process.is_ready():
+            return self._run(tasks)
+        try:
+            with self._in_use():
+                outcome = process.run(tasks)
+        except DatabaseUnavailable as error:
+            outcome = GroupOutcome([Outcome(error=error.again()) for _ in tasks], None, error)
+            if isinstance(error, WriterLost):
+                log.error("the process that writes the database has ended; another one is started")
+                process.start()
+                # What of the group is in the database, nobody knows: as after a restore, all is read anew.
+                self._in_loop(self._tell_replaced)
+        return self._noted(outcome)
+
+    def _noted(self, outcome: GroupOutcome) -> GroupOutcome:
+        """Remember how a group went, before it is answered."""
+        present = outcome.incarnation
+        if present is not None and present != self._incarnation:
+            log.warning("the database was replaced", before=self._incarnation, now=present)
+            self._incarnation = present
+            self._in_loop(self._tell_replaced)
+        self._note(outcome.problem)
+        return outcome
+
+    def _tell_replaced(self) -> None:
+        for callback in self._when_replaced:
+            callback()
 
     def _in_use(self) -> AbstractContextManager[None]:
         return nullcontext() if self._file is None else self._file.in_use()
-
-    def _present_incarnation(self, connection: Connection) -> str:
-        present = self._read_incarnation(connection)
-        if not isinstance(present, str):
-            raise DatabaseGone("The database has lost its identity; restore a snapshot.")
-        if present != self._incarnation:
-            log.warning("the database was replaced", before=self._incarnation, now=present)
-            self._incarnation = present
-            self._in_loop(lambda: [callback() for callback in self._when_replaced])
-        return present
-
-    def _read_incarnation(self, connection: Connection) -> object:
-        try:
-            if self.location.is_sqlite:
-                row = driver(connection).execute(READ_INCARNATION).fetchone()
-                return row[0] if row else None
-            return connection.exec_driver_sql(READ_INCARNATION).scalar()
-        except (sqlite3.OperationalError, ProgrammingError) as error:
-            if unavailable(error) is not None:
-                raise
-            return None  # there is no such table
 
     def _note(self, outcome: BaseException | None) -> None:
         """Remember how the last attempt went; called on any thread."""
@@ -266,14 +283,12 @@ class Database:
             self._loop.call_soon_threadsafe(call)
 
 
-def _call(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], connection: Connection) -> T:
-    return fn(connection, *args, **kwargs)
-
-
+@portable
 def _nothing(connection: Connection) -> None:
     """Take the write lock and look: enough to see a database that is locked, gone or replaced."""
 
 
+@portable
 def _touch(connection: Connection) -> None:
     """Write a row: the only way to learn that a full disk has room again."""
     connection.execute(update(identity).values(created_time=identity.c.created_time))

@@ -7,57 +7,37 @@ groups grow with the load and an idle database answers at once.
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection
-
-from mailer.database.errors import DatabaseGone, DatabaseReplaced, DatabaseUnavailable, unavailable
-from mailer.database.savepoint import begin_savepoint
+from mailer.database.errors import DatabaseGone
+from mailer.database.transactions import GroupOutcome, Outcome, Task
 
 _STOP = object()
+
+RunGroup = Callable[[Sequence[Task]], GroupOutcome]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One function to run inside the group's transaction, and the future that waits for its result."""
+    """One task, the future that waits for its outcome, and whether another process may run it."""
 
-    run: Callable[[Connection], Any]
+    task: Task
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Any]"
-    incarnation: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of a job: a result, or the error to raise where it is awaited."""
-
-    job: Job
-    result: Any = None
-    error: BaseException | None = None
+    is_portable: bool
 
 
 class Writer:
     """Runs jobs in groups on a thread of its own. Every job runs at most once, in the order of submission."""
 
-    def __init__(
-        self,
-        *,
-        connection: Callable[[], AbstractContextManager[Connection]],
-        incarnation_of: Callable[[Connection], str],
-        on_outcome: Callable[[BaseException | None], None],
-        max_group: int,
-    ) -> None:
-        """Start nothing yet.
-
-        `connection` lends a connection outside a transaction and may raise DatabaseUnavailable;
-        `incarnation_of` is asked at the start of each group; `on_outcome` hears of each group, on the thread.
-        """
-        self._connection = connection
-        self._incarnation_of = incarnation_of
-        self._on_outcome = on_outcome
+    def __init__(self, *, run: RunGroup, run_portable: RunGroup, max_group: int) -> None:
+        """Start nothing yet; `run` runs a group, `run_portable` one of tasks that another process may run."""
+        self._run = run
+        self._run_portable = run_portable
         self._max_group = max_group
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="database-writer", daemon=True)
@@ -98,82 +78,34 @@ class Writer:
                 running = False
                 group.pop()
             jobs = [job for job in group if not job.future.cancelled()]
-            if jobs:
-                _answer(self._run(jobs))
+            for is_portable, part in groupby(jobs, key=lambda job: job.is_portable):
+                self._run_part(list(part), self._run_portable if is_portable else self._run)
 
-    def _run(self, jobs: list[Job]) -> list[Answer]:
-        """Run one group; a failure of the database itself, or of the COMMIT, fails every job of it."""
+    def _run_part(self, jobs: list[Job], run: RunGroup) -> None:
         try:
-            with self._connection() as connection, connection.begin():
-                incarnation = self._incarnation_of(connection)
-                alone = len(jobs) == 1
-                answers = [_run_one(connection, job, incarnation, alone=alone) for job in jobs]
-        except _RolledBack as only:
-            self._on_outcome(None)
-            return [Answer(jobs[0], error=only.error)]
-        except BaseException as error:  # noqa: BLE001 (the thread must outlive whatever a driver raises)
-            cause = unavailable(error) or error
-            self._on_outcome(cause)
-            return [Answer(job, error=_own_copy(cause)) for job in jobs]
-        self._on_outcome(None)
-        return answers
+            outcomes = run([job.task for job in jobs]).outcomes
+        except BaseException as error:  # noqa: BLE001 (the thread must outlive it, and nobody wait for ever)
+            outcomes = [Outcome(error=error) for _ in jobs]
+        _answer(jobs, outcomes)
 
 
-class _RolledBack(Exception):
-    """Carries the error of a job that had the transaction to itself, and says nothing about the database."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
-
-
-def _run_one(connection: Connection, job: Job, incarnation: str, *, alone: bool) -> Answer:
-    """Run a job in a savepoint of its own (or in the transaction, if it is the only one)."""
-    if job.incarnation != incarnation:
-        return Answer(job, error=DatabaseReplaced())
-    savepoint = None if alone else begin_savepoint(connection)
-    try:
-        result = job.run(connection)
-    except BaseException as error:
-        # After a full disk or a failed read SQLite may have rolled the whole transaction back by itself, and
-        # the jobs behind would run outside of it: then the group fails as one.
-        if unavailable(error) is not None and not isinstance(error, DatabaseUnavailable):
-            raise
-        if savepoint is None:
-            raise _RolledBack(error) from error
-        savepoint.rollback()
-        return Answer(job, error=error)
-    if savepoint is not None:
-        savepoint.commit()
-    return Answer(job, result=result)
-
-
-def _own_copy(error: BaseException) -> BaseException:
-    """Return an error for one waiter: raised in several tasks, one object collects their tracebacks."""
-    if isinstance(error, DatabaseUnavailable):
-        copy = error.again()
-        copy.__cause__ = error.__cause__ or error
-        return copy
-    return error
-
-
-def _answer(answers: list[Answer]) -> None:
+def _answer(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
     """Wake the waiters with one call into each event loop."""
-    loops: dict[asyncio.AbstractEventLoop, list[Answer]] = {}
-    for answer in answers:
-        loops.setdefault(answer.job.loop, []).append(answer)
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[Job, Outcome]]] = {}
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        loops.setdefault(job.loop, []).append((job, outcome))
     for loop, theirs in loops.items():
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(_resolve, theirs)
 
 
-def _resolve(answers: list[Answer]) -> None:
-    for answer in answers:
-        if answer.job.future.done():
+def _resolve(answers: list[tuple[Job, Outcome]]) -> None:
+    for job, outcome in answers:
+        if job.future.done():
             continue
-        if isinstance(answer.error, StopIteration):  # a future refuses it
-            answer.job.future.set_exception(RuntimeError("a job raised StopIteration"))
-        elif answer.error is not None:
-            answer.job.future.set_exception(answer.error)
+        if isinstance(outcome.error, StopIteration):  # a future refuses it
+            job.future.set_exception(RuntimeError("a job raised StopIteration"))
+        elif outcome.error is not None:
+            job.future.set_exception(outcome.error)
         else:
-            answer.job.future.set_result(answer.result)
+            job.future.set_result(outcome.result)

@@ -11,7 +11,7 @@ from mailer.database import DatabaseUnavailable, Migrations
 from mailer.secrets import load_keyring
 from mailer.service import ServiceProcess, run_service
 from mailer.v1 import sender_pb2
-from services.sender import outbox
+from services.sender import batch, book, outbox, turn
 from services.sender.account_metrics import AccountMetrics
 from services.sender.account_rpcs import AccountRpcs
 from services.sender.bulletin import Bulletin
@@ -231,6 +231,7 @@ def main() -> int:
         service=sender_pb2.DESCRIPTOR.services_by_name["Sender"],
         migrations=[Migrations("sender", HERE / "migrations")],
         build=build,
+        portable_modules=[module.__name__ for module in (batch, book, turn)],
     )
 
 

@@ -8,16 +8,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select
 
+from mailer.database import portable
 from mailer.database.rows import BOOLEAN, INTEGER, TEXT, RowStatement
-from mailer.database.types import to_microseconds
+from mailer.database.types import from_microseconds, to_microseconds
 from services.sender.account_usage import rooms_within_caps
-from services.sender.caps import minute_of
 from services.sender.counts import Changes, upsert
-from services.sender.dots import Dot
 from services.sender.outbox import Claimed
 from services.sender.send_log import LogEntry, append_log, log_key
 from services.sender.states import OPEN_STATES, DeliveryState, LogOutcome, RunState
@@ -25,15 +24,21 @@ from services.sender.tables import runs, suppressions
 
 REPLY_TEXT_LIMIT = 1000
 
+_END, _LATE = "end", "late"  # steps of a claim, in the keys of the log
+_LOST = "came after the claim was lost: "
 
-@dataclass(slots=True)
-class Intent:
+
+_MINUTE_MICROSECONDS = 60_000_000
+
+
+class Intent(NamedTuple):
     """Asks for leave to write the final dot of a claimed delivery through an account."""
 
-    claimed: Claimed
-    life: str  # of the database in which it was claimed: in another one the claim is void
+    delivery_id: int
+    token: int
+    run_id: str
     account_id: str
-    now: datetime
+    time: int  # microseconds since 1970
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,24 @@ class Streak:
 
 
 NO_STREAK = Streak()
+
+
+class Acceptance(NamedTuple):
+    """A server took a message at its first word: what nearly every attempt comes to. Times are microseconds."""
+
+    delivery_id: int
+    token: int
+    delivery_key: str
+    run_id: str
+    account_id: str
+    worker: str
+    retry_count: int
+    start_time: int
+    end_time: int
+    reply_code: int
+    enhanced_code: str
+    reply_text: str
+    description: str
 
 
 @dataclass(slots=True)
@@ -78,8 +101,7 @@ class Result:
     streak: Streak = NO_STREAK
     possible_duplicate: bool = False
     suppress: bool = False
-    step: str = "end"
-    dot: Dot | None = None  # what it is the outcome of
+    step: str = _END
 
 
 _CLAIM = {"id": INTEGER, "token": INTEGER, "account": TEXT, "at": INTEGER}
@@ -196,16 +218,35 @@ _COUNT_USAGE = RowStatement(
 )
 
 
+@portable
+def write_group(
+    connection: Connection, acceptances: Sequence[Acceptance], results: Sequence[Result], intents: Sequence[Intent]
+) -> tuple[frozenset[int], frozenset[str]]:
+    """Write what has collected, and the counts it moves. Return the ids that may be sent, and the runs that changed.
+
+    An acceptance is the last word about its delivery, so it may come after results of earlier attempts.
+    """
+    changes = Changes()
+    write_results(connection, results, changes)
+    write_acceptances(connection, acceptances, changes)
+    granted = write_intents(connection, intents, changes)
+    changes.apply(connection)
+    return granted, changes.run_ids
+
+
 def write_intents(connection: Connection, intents: Sequence[Intent], changes: Changes) -> frozenset[int]:
     """Turn claims into intents. Return the ids of the rows that may be sent; the others have no claim or no room."""
-    intents = _within_caps(connection, list({one.claimed.id: one for one in intents}.values()))
-    rows = [(one.claimed.id, one.claimed.token, one.account_id, to_microseconds(one.now)) for one in intents]
+    intents = _within_caps(connection, list({one.delivery_id: one for one in intents}.values()))
+    rows = [(one.delivery_id, one.token, one.account_id, one.time) for one in intents]
     granted = _SET_INTENT.changed(connection, rows)
     usage: Counter[tuple[str, int]] = Counter()
+    runs_of: Counter[str] = Counter()
     for one in intents:
-        if one.claimed.id in granted:
-            changes.add(one.claimed.run_id, DeliveryState.CLAIMED, DeliveryState.DOT_INTENT)
-            usage[one.account_id, minute_of(one.now)] += 1
+        if one.delivery_id in granted:
+            runs_of[one.run_id] += 1
+            usage[one.account_id, one.time // _MINUTE_MICROSECONDS] += 1
+    for run_id, count in runs_of.items():
+        changes.add(run_id, DeliveryState.CLAIMED, DeliveryState.DOT_INTENT, count)
     count_usage(connection, usage)
     if len(granted) < len(intents):
         others = [one for one in rows if one[0] not in granted]
@@ -223,8 +264,10 @@ def _within_caps(connection: Connection, intents: Sequence[Intent]) -> list[Inte
     """
     if not intents:
         return []
-    now = max(one.now for one in intents)
+    now = from_microseconds(max(one.time for one in intents))
     rooms = rooms_within_caps(connection, {one.account_id for one in intents}, now=now)
+    if not rooms:
+        return list(intents)
     kept = []
     for one in intents:
         room = rooms.get(one.account_id, 1)
@@ -242,31 +285,49 @@ def count_usage(connection: Connection, usage: Mapping[tuple[str, int], int]) ->
     )
 
 
-def write_results(connection: Connection, results: Sequence[Result], changes: Changes) -> frozenset[int]:
-    """Book what attempts came to, each with its row in the log. Return the ids of the rows that were still theirs."""
-    booked: set[int] = set()
-    for part in _one_per_delivery(_closed_where_cancelled(connection, results)):
-        booked |= _write_part(connection, part, changes)
-    return frozenset(booked)
-
-
-def _write_part(connection: Connection, results: Sequence[Result], changes: Changes) -> set[int]:
-    """Book results of as many deliveries."""
-    usual = [_accepted_row(one) for one in results if _is_usual(one)]
-    booked = _SET_ACCEPTED.changed(connection, usual)
+def write_acceptances(connection: Connection, acceptances: Sequence[Acceptance], changes: Changes) -> None:
+    """Book messages that servers took, each with its row in the log."""
+    booked = _SET_ACCEPTED.changed(connection, [_accepted_row(one) for one in acceptances])
+    runs_of: Counter[str] = Counter()
     others = []
-    for one in results:
-        if one.claimed.id in booked:
-            changes.add(one.claimed.run_id, DeliveryState.DOT_INTENT, DeliveryState.SENT)
+    for one in acceptances:
+        if one.delivery_id in booked:
+            runs_of[one.run_id] += 1
         else:
             others.append(one)
+    for run_id, count in runs_of.items():
+        changes.add(run_id, DeliveryState.DOT_INTENT, DeliveryState.SENT, count)
     if others:
-        before = dict(_STATES(connection, [(one.claimed.id,) for one in others]))
-        moved = _SET_RESULT.changed(connection, [_result_row(one) for one in others])
-        for one in others:
-            if one.claimed.id in moved:
-                changes.add(one.claimed.run_id, before[one.claimed.id], one.state)
-        booked |= moved
+        moved = {one.delivery_id: (one.run_id, DeliveryState.SENT) for one in others}
+        booked |= _move(connection, [_late_row(one) for one in others], moved, changes)
+    append_log(connection, [_acceptance_entry(one, lost=one.delivery_id not in booked) for one in acceptances])
+
+
+def write_results(connection: Connection, results: Sequence[Result], changes: Changes) -> None:
+    """Book what attempts came to, each with its row in the log."""
+    for part in _one_per_delivery(_closed_where_cancelled(connection, results)):
+        _write_part(connection, part, changes)
+
+
+def _move(
+    connection: Connection,
+    rows: Sequence[tuple[Any, ...]],
+    moved: Mapping[int, tuple[str, DeliveryState]],
+    changes: Changes,
+) -> set[int]:
+    """Run `_SET_RESULT`; `moved` has run and new state by id. Return the ids of the rows that were still theirs."""
+    before = dict(_STATES(connection, [(row[0],) for row in rows]))
+    booked = _SET_RESULT.changed(connection, rows)
+    for delivery_id, (run_id, state) in moved.items():
+        if delivery_id in booked:
+            changes.add(run_id, before[delivery_id], state)
+    return booked
+
+
+def _write_part(connection: Connection, results: Sequence[Result], changes: Changes) -> None:
+    """Book results of as many deliveries."""
+    moved = {one.claimed.id: (one.claimed.run_id, one.state) for one in results}
+    booked = _move(connection, [_result_row(one) for one in results], moved, changes)
     append_log(connection, [_log_entry(one, lost=one.claimed.id not in booked) for one in results])
     suppressed = [one for one in results if one.suppress and one.claimed.id in booked]
     if suppressed:
@@ -281,7 +342,6 @@ def _write_part(connection: Connection, results: Sequence[Result], changes: Chan
                 for one in suppressed
             ],
         )
-    return booked
 
 
 def _one_per_delivery(results: Sequence[Result]) -> Iterator[Sequence[Result]]:
@@ -319,22 +379,41 @@ def _closed_where_cancelled(connection: Connection, results: Sequence[Result]) -
     ]
 
 
-def _is_usual(one: Result) -> bool:
-    """Say whether a result changes nothing but what every acceptance changes."""
-    return one.state is DeliveryState.SENT and one.streak is NO_STREAK and one.counted and not one.possible_duplicate
-
-
-def _accepted_row(one: Result) -> tuple[Any, ...]:
+def _accepted_row(one: Acceptance) -> tuple[Any, ...]:
     return (
-        one.claimed.id,
-        one.claimed.token,
-        one.claimed.delivery_key,
+        one.delivery_id,
+        one.token,
+        one.delivery_key,
         one.account_id,
-        one.description[:REPLY_TEXT_LIMIT],
+        one.description,
         one.reply_code,
         one.enhanced_code,
-        one.reply_text[:REPLY_TEXT_LIMIT],
-        to_microseconds(one.end_time),
+        one.reply_text,
+        one.end_time,
+    )
+
+
+def _late_row(one: Acceptance) -> tuple[Any, ...]:
+    """Return an acceptance as a row of `_SET_RESULT`: its intent does not stand as it was left."""
+    return (
+        one.delivery_id,
+        one.token,
+        one.delivery_key,
+        DeliveryState.SENT.value,
+        1,
+        None,
+        one.account_id,
+        1,
+        False,
+        NO_STREAK.rule,
+        NO_STREAK.count,
+        NO_STREAK.since,
+        one.description,
+        one.reply_code,
+        one.enhanced_code,
+        one.reply_text,
+        one.end_time,
+        None,
     )
 
 
@@ -364,7 +443,7 @@ def _result_row(one: Result) -> tuple[Any, ...]:
 def _log_entry(one: Result, *, lost: bool) -> LogEntry:
     description = one.description[:REPLY_TEXT_LIMIT]
     return LogEntry(
-        log_key=log_key(one.claimed.delivery_key, one.claimed.token, "late" if lost else one.step),
+        log_key=log_key(one.claimed.delivery_key, one.claimed.token, _LATE if lost else one.step),
         run_id=one.claimed.run_id,
         account_id=one.account_id,
         worker=one.worker,
@@ -373,8 +452,26 @@ def _log_entry(one: Result, *, lost: bool) -> LogEntry:
         reply_code=one.reply_code,
         enhanced_code=one.enhanced_code,
         reply_text=one.reply_text[:REPLY_TEXT_LIMIT],
-        description=f"came after the claim was lost: {description}" if lost else description,
+        description=f"{_LOST}{description}" if lost else description,
         retry_count=one.claimed.attempt_count,
         start_time=to_microseconds(one.start_time),
         end_time=to_microseconds(one.end_time),
+    )
+
+
+def _acceptance_entry(one: Acceptance, *, lost: bool) -> LogEntry:
+    return LogEntry(
+        log_key(one.delivery_key, one.token, _LATE if lost else _END),
+        one.run_id,
+        one.account_id,
+        one.worker,
+        "DOT",
+        LogOutcome.SENT.value,
+        one.reply_code,
+        one.enhanced_code,
+        one.reply_text,
+        f"{_LOST}{one.description}" if lost else one.description,
+        one.retry_count,
+        one.start_time,
+        one.end_time,
     )

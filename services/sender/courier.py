@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from mailer.clock import Clock
+from mailer.database.types import to_microseconds
 from mailer.message.address import Address
 from mailer.message.mime import RenderedMessage
 from mailer.message.problems import RenderProblem
@@ -222,8 +223,9 @@ class Courier:
     def _intend(self, leg: Leg, *, is_urgent: bool) -> asyncio.Future[bool]:
         """Send the intent on its way to the disk."""
         job, account_id = leg.job, leg.admission.account.account_id
-        intent = Intent(job.claimed, job.life, account_id, self._clock.now())
-        leg.intent, leg.intent_time = self._ledger.intend(intent, is_urgent=is_urgent), self._clock.monotonic()
+        intent = Intent(job.claimed.id, job.claimed.token, job.run_id, account_id, to_microseconds(self._clock.now()))
+        leg.intent = self._ledger.intend(intent, life=job.life, is_urgent=is_urgent)
+        leg.intent_time = self._clock.monotonic()
         return leg.intent
 
     def _may_finish(self, leg: Leg) -> bool:

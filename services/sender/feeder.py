@@ -8,16 +8,14 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 import structlog
-from sqlalchemy import Connection
 
 from mailer.clock import Clock
 from mailer.database import Database, DatabaseUnavailable
 from mailer.message.address import Address
 from mailer.v1 import sender_pb2
-from services.sender import outbox, runs
+from services.sender import runs
 from services.sender.book import NO_STREAK, Streak
 from services.sender.bulletin import Bulletin
-from services.sender.counts import Changes
 from services.sender.dots import Dots
 from services.sender.failpoints import Window, reached
 from services.sender.go_ahead import GoAhead
@@ -28,6 +26,7 @@ from services.sender.outbox import Claimed, Postponed
 from services.sender.programs import Program, Programs
 from services.sender.roster import Roster
 from services.sender.states import Policy
+from services.sender.turn import give_back, take_turn
 from services.sender.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -37,8 +36,6 @@ A = TypeVar("A")
 # Claim little: what is claimed is out of everybody else's reach. Enough for some tenths of a second at full speed.
 MOST_CLAIMED = 1000
 MOST_CLAIMED_PER_RUN = 500
-MOST_PROMOTED = 1000
-EXPIRED_AT_ONCE = 500
 LOOK_AGAIN = timedelta(seconds=1)
 MOST_OPTIONS = 256
 
@@ -149,7 +146,7 @@ class Feeder:
     async def return_claims(self) -> None:
         """Put back at once what was given back, as long as the database takes it."""
         returned, self._returned = self._returned, []
-        await self._database.write(_return, returned, self._clock.now())
+        await self._database.write(give_back, returned, self._clock.now())
 
     def drop_all(self) -> None:
         """Let no further dot be written: the database was replaced, and what is claimed belongs to the one before."""
@@ -205,7 +202,15 @@ class Feeder:
                 # It may have a result on its way to the book, which has to be there first.
                 await self._ledger.settle()
             claimed, next_due, run_ids = await self._database.write_under(
-                life, _turn, wanted, stalled, returned, postponed, is_due=is_due, worker=self._worker.worker_id, now=now
+                life,
+                take_turn,
+                wanted,
+                stalled,
+                returned,
+                postponed,
+                is_due=is_due,
+                worker=self._worker.worker_id,
+                now=now,
             )
         except BaseException:
             self._returned += [*returned, *(one.claimed for one in postponed)]
@@ -283,36 +288,3 @@ def _job(claimed: Claimed, one: OpenRun, program: Program, life: str, dots: Dots
         retry=one.options.retry,
         streak=Streak(claimed.rule, claimed.rule_count, claimed.rule_since) if claimed.rule else NO_STREAK,
     )
-
-
-def _return(connection: Connection, returned: list[Claimed], now: datetime) -> None:
-    changes = Changes()
-    outbox.release(connection, returned, now=now, changes=changes)
-    changes.apply(connection)
-
-
-def _turn(
-    connection: Connection,
-    wanted: dict[str, int],
-    stalled: list[str],
-    returned: list[Claimed],
-    postponed: list[Postponed],
-    *,
-    is_due: bool,
-    worker: str,
-    now: datetime,
-) -> tuple[list[Claimed], datetime | None, frozenset[str]]:
-    """Do all that one turn of feeding writes, in one transaction."""
-    changes = Changes()
-    outbox.release(connection, returned, now=now, changes=changes)
-    outbox.postpone(connection, postponed, now=now, changes=changes)
-    next_due = outbox.promote_due(connection, now=now, most=MOST_PROMOTED, changes=changes) if is_due else None
-    for run_id in stalled:
-        outbox.expire_oldest(connection, run_id=run_id, most=EXPIRED_AT_ONCE, now=now, changes=changes)
-    claimed = [
-        one
-        for run_id, most in wanted.items()
-        for one in outbox.claim(connection, run_id=run_id, most=most, worker=worker, now=now, changes=changes)
-    ]
-    changes.apply(connection)
-    return claimed, next_due, changes.run_ids

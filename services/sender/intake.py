@@ -3,30 +3,24 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
-
-from sqlalchemy import Connection
 
 from mailer.clock import Clock
 from mailer.database import Database
 from mailer.delivery_options import check_options
-from mailer.errors import ResourceExhausted
-from mailer.idempotency import RequestKey, request_key, store_response, stored_response
+from mailer.idempotency import request_key
 from mailer.recipients import RecipientProblem, check_recipient
 from mailer.requests import check_id, check_new_request_id
 from mailer.v1 import sender_pb2
 from mailer.validation import Violations
-from services.sender import outbox, runs
-from services.sender.counts import Changes, read_counts
+from services.sender import outbox
+from services.sender.batch import Batch, store_batch
 from services.sender.identity import delivery_key, first_key
 from services.sender.options import read_options
 from services.sender.outbox import Waiting
 from services.sender.programs import Program, Programs
-from services.sender.states import DeliveryState, Policy, RunState
-from services.sender.tables import requests
+from services.sender.states import Policy
 
 MOST_RECIPIENTS = 1000
-FULL_QUEUE_PAUSE = timedelta(seconds=1)
 
 _Rejected = sender_pb2.RejectedRecipient
 
@@ -66,9 +60,23 @@ class Intake:
         run_id = request.run_id or _own_run_id(request.request_id)
         key_of = first_key if await self._database.read(outbox.has_first_keys, run_id) else delivery_key
         checked = check_recipients(request, run_id, program, key_of=key_of)
-        response = await self._database.write(
-            self._store, request, key, run_id=run_id, checked=checked, program=program
+        options = read_options(
+            request.options, default=Policy.AT_MOST_ONCE if request.campaign_id else Policy.AT_LEAST_ONCE
         )
+        batch = Batch(
+            key=key,
+            run_id=run_id,
+            campaign_id=request.campaign_id,
+            policy=options.policy,
+            options=request.options.SerializeToString(deterministic=True),
+            expire_after=options.expire_after,
+            content_hash=program.content_hash,
+            content=program.serialized,
+            waiting=checked.waiting,
+            response=sender_pb2.SendBatchResponse(rejected=checked.rejected).SerializeToString(),
+        )
+        stored = await self._database.write(store_batch, batch, queue_limit=self._queue_limit, now=self._clock.now())
+        response = sender_pb2.SendBatchResponse.FromString(stored)
         response.delivery_ids.extend(checked.delivery_ids)
         self._on_stored(run_id)
         return response
@@ -91,70 +99,6 @@ class Intake:
         violations.raise_if_any()
         assert program is not None
         return program
-
-    def _store(
-        self,
-        connection: Connection,
-        request: sender_pb2.SendBatchRequest,
-        key: RequestKey,
-        *,
-        run_id: str,
-        checked: Checked,
-        program: Program,
-    ) -> sender_pb2.SendBatchResponse:
-        stored = stored_response(connection, requests, key)
-        if stored is not None:
-            return sender_pb2.SendBatchResponse.FromString(stored)
-        now = self._clock.now()
-        options = read_options(
-            request.options, default=Policy.AT_MOST_ONCE if request.campaign_id else Policy.AT_LEAST_ONCE
-        )
-        run = runs.ensure(
-            connection,
-            run_id=run_id,
-            campaign_id=request.campaign_id,
-            policy=options.policy,
-            options=request.options.SerializeToString(deterministic=True),
-            content_hash=program.content_hash,
-            now=now,
-        )
-        runs.refuse_removed(run)
-        self._refuse_when_full(connection, run_id)
-        outbox.store_content(connection, content_hash=program.content_hash, content=program.serialized, now=now)
-        changes = Changes()
-        accepted = outbox.store(
-            connection,
-            checked.waiting,
-            run_id=run_id,
-            campaign_id=run.campaign_id,
-            content_hash=program.content_hash,
-            state=DeliveryState.CANCELLED if run.state is RunState.CANCELLED else DeliveryState.PENDING,
-            now=now,
-            expire_time=now + options.expire_after,
-            changes=changes,
-        )
-        changes.apply(connection)
-        response = sender_pb2.SendBatchResponse(
-            run_id=run_id,
-            accepted_count=accepted,
-            duplicate_count=len(checked.waiting) - accepted,
-            rejected=checked.rejected,
-        )
-        # The ids follow from run and address, so they are not stored with the answer.
-        store_response(connection, requests, key, response, now=now)
-        return response
-
-    def _refuse_when_full(self, connection: Connection, run_id: str) -> None:
-        counts = read_counts(connection, run_id)
-        waiting = counts.get(DeliveryState.PENDING, 0) + counts.get(DeliveryState.CLAIMED, 0)
-        if waiting >= self._queue_limit:
-            raise ResourceExhausted(
-                # Without the number, which changes from one try to the next: the scheduler notes what is new.
-                f"run {run_id} has as many messages waiting as may wait ({self._queue_limit}): try again in a moment",
-                reason="QUEUE_FULL",
-                retry_after=FULL_QUEUE_PAUSE,
-                metadata={"run_id": run_id, "waiting_count": str(waiting)},
-            )
 
 
 def check_recipients(

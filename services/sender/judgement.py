@@ -94,7 +94,7 @@ def _result(
     job: Job, attempted: Attempted, *, worker: str, account_id: str, start_time: datetime, now: datetime
 ) -> Result:
     """Return the entry for an attempt that was accepted: what differs from it is put in by who knows better."""
-    reply, copies = attempted.incident.reply, attempted.refused_copies
+    reply = attempted.incident.reply
     return Result(
         claimed=job.claimed,
         state=DeliveryState.SENT,
@@ -107,10 +107,15 @@ def _result(
         reply_code=reply.code if reply else 0,
         enhanced_code=str(reply.enhanced or "") if reply else "",
         reply_text=reply.text if reply else "",
-        description=f"Copies refused: {'; '.join(copies)}." if copies else "",
+        description=copies_refused(attempted),
         streak=job.streak,
-        dot=job.dot,
     )
+
+
+def copies_refused(attempted: Attempted) -> str:
+    """Return which copies a server refused although it took the message; nothing when there are none."""
+    copies = attempted.refused_copies
+    return f"Copies refused: {'; '.join(copies)}." if copies else ""
 
 
 _Course = tuple[DeliveryState, LogOutcome, Next, float, datetime | None]

@@ -42,8 +42,7 @@ class Claimed(NamedTuple):
     expire_time: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """What `SendBatch` stores for one recipient."""
 
     delivery_key: str

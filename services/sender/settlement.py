@@ -7,17 +7,18 @@ from datetime import datetime, timedelta
 from random import Random
 
 from mailer.clock import Clock
+from mailer.database.types import to_microseconds
 from mailer.message.problems import RenderProblem
 from mailer.v1 import sender_pb2
 from services.sender.attempt import Attempted
-from services.sender.book import Result
+from services.sender.book import REPLY_TEXT_LIMIT, Acceptance, Result
 from services.sender.credentials import PasswordUnavailable
 from services.sender.feeder import Feeder
 from services.sender.jobs import Job
-from services.sender.judgement import Judgement, Next, judge_attempt
+from services.sender.judgement import Judgement, Next, copies_refused, judge_attempt
 from services.sender.ledger import Ledger
 from services.sender.options import retry_policy
-from services.sender.replies import Action, Breaker, History, Hold, Scope
+from services.sender.replies import Action, Breaker, History, Hold, Scope, Stage
 from services.sender.retry import RetryPolicy
 from services.sender.roster import Admission, Refusal, Roster
 from services.sender.states import DeliveryState, LogOutcome
@@ -120,9 +121,13 @@ class Settlement:
                     stage=attempted.incident.stage.value,
                     reason=reason,
                     start_time=start_time,
-                )
+                ),
+                job.dot,
             )
             return True
+        if _is_usual(job, attempted):
+            self._accept(job, admission, attempted, start_time, now, is_succeeded=is_succeeded)
+            return False
         judgement = judge_attempt(
             job,
             attempted,
@@ -132,7 +137,7 @@ class Settlement:
             now=now,
             random=self._random,
         )
-        self._ledger.record(judgement.result)
+        self._ledger.record(judgement.result, job.dot)
         self._tell_account(job, admission, attempted, judgement, is_succeeded=is_succeeded)
         self._on_attempt(account.name, judgement.result.outcome.value, (now - start_time).total_seconds())
         self._place(job, admission, judgement)
@@ -141,6 +146,42 @@ class Settlement:
             self._told.add(job.run_id)
             self._in_background(self._on_told(job.run_id, judgement.verdict.reason))
         return judgement.verdict.close_connection
+
+    def _accept(
+        self,
+        job: Job,
+        admission: Admission,
+        attempted: Attempted,
+        start_time: datetime,
+        now: datetime,
+        *,
+        is_succeeded: bool,
+    ) -> None:
+        """Settle what happens nearly always: what `judge_attempt` and all that follows would come to, in short."""
+        claimed, reply, account = job.claimed, attempted.incident.reply, admission.account
+        assert reply is not None
+        acceptance = Acceptance(
+            claimed.id,
+            claimed.token,
+            claimed.delivery_key,
+            claimed.run_id,
+            account.account_id,
+            self._worker_id(),
+            claimed.attempt_count,
+            to_microseconds(start_time),
+            to_microseconds(now),
+            reply.code,
+            str(reply.enhanced or ""),
+            reply.text[:REPLY_TEXT_LIMIT],
+            copies_refused(attempted)[:REPLY_TEXT_LIMIT],
+        )
+        self._ledger.accept(acceptance, job.dot)
+        self._roster.settle(
+            admission, Breaker.SUCCESS, reason="accepted", counted=True, accepted=True, is_succeeded=is_succeeded
+        )
+        self._on_attempt(account.name, LogOutcome.SENT.value, (now - start_time).total_seconds())
+        if self._refused_contents:
+            self._refused_contents.pop(job.run_id, None)
 
     def again(self, job: Job) -> None:
         """Let a job wait for an account again, in front of its run."""
@@ -173,7 +214,7 @@ class Settlement:
         # Before the dot it is tried again until the message expires.
         state = DeliveryState.UNKNOWN if job.dot else DeliveryState.DEFERRED
         reason = "a bug of ours, see the log"
-        self._ledger.record(self._own_result(job, admission, state, stage="INTERNAL", reason=reason))
+        self._ledger.record(self._own_result(job, admission, state, stage="INTERNAL", reason=reason), job.dot)
 
     async def close(self, grace_seconds: float) -> None:
         """Let pauses end now, and words that are on their way arrive, at most so long."""
@@ -281,10 +322,20 @@ class Settlement:
             description=reason,
             next_attempt_time=now + BUG_DELAY if state is DeliveryState.DEFERRED else None,
             streak=job.streak,
-            dot=job.dot,
         )
 
     def _in_background(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._words.add(task)
         task.add_done_callback(self._words.discard)
+
+
+def _is_usual(job: Job, attempted: Attempted) -> bool:
+    """Say whether a server took a message that was in no trouble before."""
+    incident = attempted.incident
+    return (
+        incident.stage is Stage.DOT
+        and incident.reply is not None
+        and incident.reply.is_positive
+        and not job.streak.rule
+    )

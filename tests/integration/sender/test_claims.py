@@ -11,6 +11,7 @@ from sqlalchemy import Connection, update
 from mailer.clock import SystemClock
 from mailer.database import Database, DatabaseUnavailable
 from mailer.database.identity import renew_incarnation
+from mailer.database.types import to_microseconds
 from mailer.lockfile import is_owner_gone
 from mailer.v1 import sender_pb2
 from services.sender import account_store, book, doubt, outbox, runs, tables
@@ -144,6 +145,6 @@ async def test_the_last_few_under_a_cap_are_dealt_out_exactly_between_two_sender
     granted = []
     for worker in ("one", "other"):
         claimed = await idle.database.write(claim, worker)
-        intents = [book.Intent(one, idle.database.incarnation, account_id, NOW) for one in claimed]
+        intents = [book.Intent(one.id, one.token, one.run_id, account_id, to_microseconds(NOW)) for one in claimed]
         granted.append(len(await idle.database.write(book.write_intents, intents, Changes())))
     assert granted == [5, 2]

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 import services.sender
 from mailer.clock import SystemClock
 from mailer.database import Database, Migrations
+from mailer.database.types import to_microseconds
 from services.sender import book, outbox, removal, runs, suppressions
 from services.sender.counts import Changes, read_counts
 from services.sender.delivery_list import Wanted, read_list
@@ -69,7 +70,8 @@ def store(connection: Connection) -> int:
 def intend_all(connection: Connection) -> int:
     changes = Changes()
     claimed = outbox.claim(connection, run_id="run", most=9, worker="w", now=NOW, changes=changes)
-    granted = book.write_intents(connection, [book.Intent(one, "life", "account", NOW) for one in claimed], changes)
+    intents = [book.Intent(one.id, one.token, one.run_id, "account", to_microseconds(NOW)) for one in claimed]
+    granted = book.write_intents(connection, intents, changes)
     changes.apply(connection)
     return len(granted)
 

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import Connection, select
 
 from mailer.database.identity import renew_incarnation
+from mailer.database.types import to_microseconds
 from mailer.v1 import sender_pb2
 from services.sender import book, doubt, outbox, removal
 from services.sender.counts import Changes
@@ -151,7 +152,9 @@ def come_back_to_it(connection: Connection) -> None:
     outbox.promote_due(connection, now=now, most=10, changes=changes)
     outbox.take_back_all(connection, "w", now)
     doubt.take_back_refused(connection, keys, now=now, changes=changes)
-    book.write_intents(connection, [book.Intent(ghost, "life", "account", now)], changes)
+    book.write_intents(
+        connection, [book.Intent(ghost.id, ghost.token, ghost.run_id, "account", to_microseconds(now))], changes
+    )
     accepted = AcceptedDot(keys[1], 1, 250, "", "ok", now)
     _take_over(connection, {"w": None, "v": DotRecord(frozenset({(keys[0], 1)}), (accepted,))}, now)
     changes.apply(connection)
