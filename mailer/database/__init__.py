@@ -11,6 +11,7 @@ from mailer.database.errors import (
 )
 from mailer.database.file import users_lock_path
 from mailer.database.migrate import Migrations, migrate, migrate_all
+from mailer.database.transactions import Unfinished
 from mailer.database.types import Instant
 from mailer.database.writer_process import portable
 
@@ -24,6 +25,7 @@ __all__ = [
     "DatabaseUnusable",
     "Instant",
     "Migrations",
+    "Unfinished",
     "migrate",
     "migrate_all",
     "portable",

@@ -59,6 +59,7 @@ class Database:
         self._transactions = Transactions(location, busy_timeout=busy_timeout, file=self._file)
         self._read_engine = read_engine(location, busy_timeout=busy_timeout, connections=readers)
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="database-reader")
+        self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="database-writer")
         self._writer = Writer(run=self._run, run_portable=self._run_portable, max_group=max_group)
         self._writer_process: WriterProcess | None = None
         self._loop = asyncio.get_running_loop()
@@ -97,7 +98,7 @@ class Database:
             raise
         if portable_modules and location.is_sqlite:
             database._writer_process = WriterProcess(url, busy_timeout=busy_timeout, modules=portable_modules)
-            database._writer_process.start()
+            await database._writer_process.start()
         database._writer.start()
         return database
 
@@ -140,9 +141,8 @@ class Database:
         self, incarnation: str, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Write as the end of work begun under that incarnation; DatabaseReplaced when it is over."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._writer.submit(Job(Task(fn, args, kwargs, incarnation), loop, future, is_portable(fn)))
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._writer.submit(Job(Task(fn, args, kwargs, incarnation), future, is_portable(fn)))
         return await future
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -181,9 +181,10 @@ class Database:
     async def close(self) -> None:
         """Finish the queued writes, then let go of the file. Later calls raise DatabaseGone."""
         self._closed = True
-        await asyncio.to_thread(self._writer.close)
+        await self._writer.close()
         if self._writer_process is not None:
-            await asyncio.to_thread(self._writer_process.close)
+            await self._writer_process.close()
+        await asyncio.to_thread(self._write_thread.shutdown, wait=True)
         await asyncio.to_thread(self._readers.shutdown, wait=True)
         self._dispose()
 
@@ -219,25 +220,25 @@ class Database:
                 raise
             raise cause from error
 
-    def _run(self, tasks: Sequence[Task]) -> GroupOutcome:
-        """Run a group here, on the writer's thread."""
-        return self._noted(self._transactions.run(tasks))
+    async def _run(self, tasks: Sequence[Task]) -> GroupOutcome:
+        """Run a group on the writer's thread."""
+        return self._noted(await self._loop.run_in_executor(self._write_thread, self._transactions.run, tasks))
 
-    def _run_portable(self, tasks: Sequence[Task]) -> GroupOutcome:
+    async def _run_portable(self, tasks: Sequence[Task]) -> GroupOutcome:
         """Run a group in the writer's process; here where there is none, or none yet."""
         process = self._writer_process
-        if process is None or not process.is_ready():
-            return self._run(tasks)
+        if process is None or not process.is_ready:
+            return await self._run(tasks)
         try:
             with self._in_use():
-                outcome = process.run(tasks)
+                outcome = await process.run(tasks)
         except DatabaseUnavailable as error:
             outcome = GroupOutcome([Outcome(error=error.again()) for _ in tasks], None, error)
             if isinstance(error, WriterLost):
                 log.error("the process that writes the database has ended; another one is started")
-                process.start()
+                await process.start()
                 # What of the group is in the database, nobody knows: as after a restore, all is read anew.
-                self._in_loop(self._tell_replaced)
+                self._tell_replaced()
         return self._noted(outcome)
 
     def _noted(self, outcome: GroupOutcome) -> GroupOutcome:
@@ -246,7 +247,7 @@ class Database:
         if present is not None and present != self._incarnation:
             log.warning("the database was replaced", before=self._incarnation, now=present)
             self._incarnation = present
-            self._in_loop(self._tell_replaced)
+            self._tell_replaced()
         self._note(outcome.problem)
         return outcome
 

@@ -1,6 +1,7 @@
 """One group of tasks in one durable transaction, each undone alone when it raises."""
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,6 +25,16 @@ class Task(NamedTuple):
     arguments: Sequence[Any]
     named_arguments: Mapping[str, Any]
     incarnation: str
+
+
+class Unfinished(ABC):
+    """A result that has something done to it after the commit, where it came about, before anybody gets it."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Do it. What is raised here, whoever waits for the result gets, although the task is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +88,7 @@ class Transactions:
             if cause is not error:
                 cause.__cause__ = error
             return GroupOutcome([Outcome(error=_own_copy(cause)) for _ in tasks], incarnation, cause)
-        return GroupOutcome(outcomes, incarnation)
+        return GroupOutcome([_finished(one) for one in outcomes], incarnation)
 
     def _in_use(self) -> AbstractContextManager[None]:
         return nullcontext() if self._file is None else self._file.in_use()
@@ -127,6 +138,15 @@ def _run_one(connection: Connection, task: Task, incarnation: str, *, alone: boo
     if savepoint is not None:
         savepoint.commit()
     return Outcome(result=result)
+
+
+def _finished(outcome: Outcome) -> Outcome:
+    if isinstance(outcome.result, Unfinished):
+        try:
+            outcome.result.finish()
+        except Exception as error:  # noqa: BLE001 (it is handed to who waits)
+            return Outcome(error=error)
+    return outcome
 
 
 def _own_copy(error: BaseException) -> BaseException:

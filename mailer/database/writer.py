@@ -1,24 +1,20 @@
-"""The one writer: a thread that runs all waiting jobs in one durable transaction, then answers them.
+"""The one writer: all waiting jobs run in one durable transaction, then they are answered.
 
 A commit costs an fsync however much is in it. Jobs that arrive while one group commits form the next, so the
 groups grow with the load and an idle database answers at once.
 """
 
 import asyncio
-import queue
-import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 from mailer.database.errors import DatabaseGone
 from mailer.database.transactions import GroupOutcome, Outcome, Task
 
-_STOP = object()
-
-RunGroup = Callable[[Sequence[Task]], GroupOutcome]
+RunGroup = Callable[[Sequence[Task]], Awaitable[GroupOutcome]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,86 +22,82 @@ class Job:
     """One task, the future that waits for its outcome, and whether another process may run it."""
 
     task: Task
-    loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Any]"
     is_portable: bool
 
 
 class Writer:
-    """Runs jobs in groups on a thread of its own. Every job runs at most once, in the order of submission."""
+    """Runs jobs in groups, one group at a time. Every job runs at most once, in the order of submission."""
 
     def __init__(self, *, run: RunGroup, run_portable: RunGroup, max_group: int) -> None:
         """Start nothing yet; `run` runs a group, `run_portable` one of tasks that another process may run."""
         self._run = run
         self._run_portable = run_portable
         self._max_group = max_group
-        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="database-writer", daemon=True)
+        self._jobs: deque[Job] = deque()
+        self._wake = asyncio.Event()
         self._closing = False
+        self._working: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start to work."""
+        self._working = asyncio.create_task(self._work())
 
     def submit(self, job: Job) -> None:
         """Queue a job; raises DatabaseGone once the writer is closing."""
         if self._closing:
             raise DatabaseGone("The database is closed; the service is stopping.")
-        self._queue.put(job)
+        self._jobs.append(job)
+        self._wake.set()
 
     def waiting(self) -> int:
         """Return how many jobs wait for the next group."""
-        return self._queue.qsize()
+        return len(self._jobs)
 
-    def close(self) -> None:
-        """Run what is queued, then end the thread; blocks until it has ended."""
-        if not self._closing:
-            self._closing = True
-            self._queue.put(_STOP)
-        if self._thread.is_alive():
-            self._thread.join()
+    async def close(self) -> None:
+        """Run what is queued, then end."""
+        self._closing = True
+        self._wake.set()
+        if self._working is not None:
+            await self._working
 
-    def _work(self) -> None:
-        running = True
-        while running:
-            group = [self._queue.get()]
-            while len(group) < self._max_group:
-                try:
-                    group.append(self._queue.get_nowait())
-                except queue.Empty:
-                    break
-            if group[-1] is _STOP:
-                running = False
-                group.pop()
-            jobs = [job for job in group if not job.future.cancelled()]
-            for is_portable, part in groupby(jobs, key=lambda job: job.is_portable):
-                self._run_part(list(part), self._run_portable if is_portable else self._run)
+    async def _work(self) -> None:
+        while True:
+            jobs = self._next_group()
+            if jobs:
+                await self._run_group(jobs)
+            elif self._closing:
+                return
+            else:
+                self._wake.clear()
+                await self._wake.wait()
 
-    def _run_part(self, jobs: list[Job], run: RunGroup) -> None:
+    def _next_group(self) -> list[Job]:
+        """Take the first jobs, as far as they run in one place."""
+        group: list[Job] = []
+        while self._jobs and len(group) < self._max_group:
+            if group and self._jobs[0].is_portable != group[0].is_portable:
+                break
+            job = self._jobs.popleft()
+            if not job.future.cancelled():
+                group.append(job)
+        return group
+
+    async def _run_group(self, jobs: Sequence[Job]) -> None:
+        run = self._run_portable if jobs[0].is_portable else self._run
         try:
-            outcomes = run([job.task for job in jobs]).outcomes
-        except BaseException as error:  # noqa: BLE001 (the thread must outlive it, and nobody wait for ever)
+            outcomes = (await run([job.task for job in jobs])).outcomes
+        except Exception as error:  # noqa: BLE001 (nobody may wait for ever)
             outcomes = [Outcome(error=error) for _ in jobs]
-        _answer(jobs, outcomes)
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            with suppress(asyncio.InvalidStateError):  # nobody waits any more
+                _answer(job.future, outcome)
 
 
-def _answer(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
-    """Wake the waiters with one call into each event loop."""
-    loops: dict[asyncio.AbstractEventLoop, list[tuple[Job, Outcome]]] = {}
-    for job, outcome in zip(jobs, outcomes, strict=True):
-        loops.setdefault(job.loop, []).append((job, outcome))
-    for loop, theirs in loops.items():
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(_resolve, theirs)
-
-
-def _resolve(answers: list[tuple[Job, Outcome]]) -> None:
-    for job, outcome in answers:
-        if job.future.done():
-            continue
-        if isinstance(outcome.error, StopIteration):  # a future refuses it
-            job.future.set_exception(RuntimeError("a job raised StopIteration"))
-        elif outcome.error is not None:
-            job.future.set_exception(outcome.error)
-        else:
-            job.future.set_result(outcome.result)
+def _answer(future: "asyncio.Future[Any]", outcome: Outcome) -> None:
+    if isinstance(outcome.error, StopIteration):  # a future refuses it
+        future.set_exception(RuntimeError("a job raised StopIteration"))
+    elif outcome.error is not None:
+        future.set_exception(outcome.error)
+    else:
+        future.set_result(outcome.result)

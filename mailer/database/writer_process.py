@@ -7,21 +7,22 @@ Tasks travel there by pickle over a socket pair, and so do their outcomes. The p
 task but the one it was given last, and ends with its parent, however that ends.
 """
 
+import asyncio
 import ctypes
+import gc
 import os
 import pickle
 import signal
 import socket
+import struct
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
-from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from mailer.database.engine import locate
 from mailer.database.errors import DatabaseGone
@@ -34,6 +35,8 @@ log = get_logger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
 _END_SECONDS = 10.0
+_ANSWER_SECONDS = 60.0  # beyond what a lock may take: a process that is stuck for longer is given up
+_LENGTH = struct.Struct(">Q")  # in front of each parcel
 _READY = b"ready"
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
@@ -72,81 +75,95 @@ class WriterLost(DatabaseGone):
 
 
 class WriterProcess:
-    """The process, seen from its parent. It is used by one thread at a time."""
+    """The process, seen from its parent."""
 
     def __init__(self, url: str, *, busy_timeout: timedelta, modules: Sequence[str]) -> None:
         """Start nothing yet."""
         self._setup = _Setup(url, busy_timeout, modules)
+        self._answer_seconds = _ANSWER_SECONDS + busy_timeout.total_seconds()
         self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._starting: asyncio.Task[None] | None = None
         self._is_ready = False
-        self._guard = threading.Lock()
 
     @property
     def process_id(self) -> int | None:
         """Return its id; None while there is none."""
         return self._process.pid if self._process is not None else None
 
-    def start(self) -> None:
+    @property
+    def is_ready(self) -> bool:
+        """Say whether it has started and can be given tasks."""
+        return self._is_ready
+
+    async def start(self) -> None:
         """Start it; `is_ready` says when it can be used."""
         ours, theirs = socket.socketpair()
         with theirs:
-            connection = Connection(ours.detach())
-            try:
-                self._process = subprocess.Popen(  # noqa: S603 (this very module)
-                    [sys.executable, "-m", __name__, str(theirs.fileno()), str(os.getpid())],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                )
-                connection.send(self._setup)
-            except BaseException:
-                connection.close()
-                raise
-        self._connection, self._is_ready = connection, False
+            self._reader, self._writer = await asyncio.open_connection(sock=ours)
+            self._process = subprocess.Popen(  # noqa: S603, ASYNC220 (this very module, and it takes a millisecond)
+                [sys.executable, "-m", __name__, str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        self._starting = asyncio.create_task(self._set_up())
 
-    def is_ready(self) -> bool:
-        """Say whether it has started and can be given tasks."""
-        if self._connection is None:
-            return False
-        if not self._is_ready:
-            try:
-                self._is_ready = self._connection.poll() and self._connection.recv_bytes() == _READY
-            except (EOFError, OSError):
-                self._forget()
-        return self._is_ready
-
-    def run(self, tasks: Sequence[Task]) -> GroupOutcome:
+    async def run(self, tasks: Sequence[Task]) -> GroupOutcome:
         """Let it run a group; see `Transactions.run`. Raises WriterLost."""
-        if self._connection is None:
-            raise WriterLost
         parcel = pickle.dumps(tasks, pickle.HIGHEST_PROTOCOL)
         try:
-            self._connection.send_bytes(parcel)
-            answer = self._connection.recv_bytes()
-        except (EOFError, OSError):
-            self._forget()
+            async with asyncio.timeout(self._answer_seconds):
+                await self._send(parcel)
+                return _unpacked(await self._receive())
+        except (EOFError, OSError):  # TimeoutError is one
+            self._let_go()
             raise WriterLost from None
-        return _unpacked(answer)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let it end, and see that it does."""
+        if self._starting is not None:
+            self._starting.cancel()
         process = self._process
-        self._forget()
-        if process is None:
-            return
-        try:
-            process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        self._let_go()
+        if process is not None:
+            await asyncio.to_thread(_see_end, process)
 
-    def _forget(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection, self._is_ready = None, False
-        if self._process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(0)
+    async def _set_up(self) -> None:
+        try:
+            await self._send(pickle.dumps(self._setup, pickle.HIGHEST_PROTOCOL))
+            self._is_ready = await self._receive() == _READY
+        except (EOFError, OSError):
+            self._let_go()
+            log.error("the process that writes the database did not start: this process writes alone")
+
+    async def _send(self, parcel: bytes) -> None:
+        if self._writer is None:
+            raise EOFError
+        self._writer.write(_LENGTH.pack(len(parcel)))
+        self._writer.write(parcel)
+        await self._writer.drain()
+
+    async def _receive(self) -> bytes:
+        if self._reader is None:
+            raise EOFError
+        (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
+        return await self._reader.readexactly(length)
+
+    def _let_go(self) -> None:
+        """Close the connection, which ends the process if it still lives; one that does not hear is killed."""
+        self._is_ready = False
+        if self._writer is not None:
+            self._writer.close()
+        self._reader = self._writer = None
+
+
+def _see_end(process: "subprocess.Popen[bytes]") -> None:
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _packed(outcome: GroupOutcome) -> bytes:
@@ -195,8 +212,12 @@ def main(descriptor: int, parent: int) -> int:
         ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
         return 0
-    with suppress(EOFError, OSError), Connection(descriptor) as connection:
-        setup: _Setup = connection.recv()
+    with (
+        suppress(EOFError, OSError),
+        os.fdopen(descriptor, "rb") as source,
+        os.fdopen(os.dup(descriptor), "wb") as sink,
+    ):
+        setup: _Setup = pickle.loads(_read(source))  # noqa: S301 (from our own parent)
         for module in setup.modules:
             import_module(module)
         location = locate(setup.url)
@@ -206,14 +227,31 @@ def main(descriptor: int, parent: int) -> int:
 
         file = DatabaseFile(location.path, let_go=let_go)
         transactions = Transactions(location, busy_timeout=setup.busy_timeout, file=file)
-        connection.send_bytes(_READY)
+        _write(sink, _READY)
+        gc.collect()
+        gc.freeze()
         try:
             while True:
-                tasks = pickle.loads(connection.recv_bytes())  # noqa: S301 (from our own parent)
-                connection.send_bytes(_packed(transactions.run(tasks)))
+                tasks = pickle.loads(_read(source))  # noqa: S301 (from our own parent)
+                _write(sink, _packed(transactions.run(tasks)))
         finally:
             file.close()
     return 0
+
+
+def _read(source: BinaryIO) -> bytes:
+    """Return the next parcel. Raises EOFError when the parent is gone."""
+    head = source.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        raise EOFError
+    (length,) = _LENGTH.unpack(head)
+    return source.read(length)
+
+
+def _write(sink: BinaryIO, parcel: bytes) -> None:
+    sink.write(_LENGTH.pack(len(parcel)))
+    sink.write(parcel)
+    sink.flush()
 
 
 if __name__ == "__main__":

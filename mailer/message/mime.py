@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from mailer.message import headers
 from mailer.message.address import Address, parse_address
@@ -23,8 +24,7 @@ from mailer.message.variables import ALWAYS_THERE
 _MESSAGE_ID = re.compile(r"<[A-Za-z0-9._-]{1,64}@[A-Za-z0-9.-]{1,253}>")
 
 
-@dataclass(frozen=True, slots=True)
-class RenderedMessage:
+class RenderedMessage(NamedTuple):
     """One message, ready for SMTP.
 
     `data` has CRLF line ends, ends with one, and no line in it starts with a dot: it goes after DATA as it is,

@@ -11,10 +11,8 @@ import structlog
 
 from mailer.clock import Clock
 from mailer.database.types import to_microseconds
-from mailer.message.address import Address
 from mailer.message.mime import RenderedMessage
 from mailer.message.problems import RenderProblem
-from mailer.recipients import read_variables
 from services.sender.attempt import Attempted, BrokenOff, attempt, envelope_of
 from services.sender.book import Intent
 from services.sender.connections import Connections, Lane
@@ -129,14 +127,7 @@ class Courier:
         return None
 
     def _rendered(self, job: Job, admission: Admission) -> Leg:
-        claimed = job.claimed
-        recipient = Address(claimed.address, claimed.display_name)
-        message = job.program.message.render(
-            recipient,
-            read_variables(claimed.variables, recipient),
-            message_id=job.program.message_id(claimed.delivery_key),
-            date=claimed.create_time,
-        )
+        message = job.message or job.program.render(job.claimed)
         job.dot = None
         return Leg(job, admission, message, envelope_of(message, is_plain=job.is_plain))
 

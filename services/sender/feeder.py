@@ -12,6 +12,7 @@ import structlog
 from mailer.clock import Clock
 from mailer.database import Database, DatabaseUnavailable
 from mailer.message.address import Address
+from mailer.message.mime import RenderedMessage
 from mailer.v1 import sender_pb2
 from services.sender import runs
 from services.sender.book import NO_STREAK, Streak
@@ -201,7 +202,7 @@ class Feeder:
             if returned or postponed:
                 # It may have a result on its way to the book, which has to be there first.
                 await self._ledger.settle()
-            claimed, next_due, run_ids = await self._database.write_under(
+            turn = await self._database.write_under(
                 life,
                 take_turn,
                 wanted,
@@ -215,12 +216,13 @@ class Feeder:
         except BaseException:
             self._returned += [*returned, *(one.claimed for one in postponed)]
             raise
+        claimed = turn.claimed
         if claimed:
             reached(Window.AFTER_CLAIM)
         if is_due:
             # Other processes defer, too: never look further ahead than a moment.
-            self._next_due = min(next_due or now + LOOK_AGAIN, now + LOOK_AGAIN)
-        self._bulletin.publish(run_ids)
+            self._next_due = min(turn.next_due or now + LOOK_AGAIN, now + LOOK_AGAIN)
+        self._bulletin.publish(turn.run_ids)
         came = Counter(one.run_id for one in claimed)
         self._drained = frozenset(run_id for run_id, count in wanted.items() if came[run_id] < count)
         by_run = {one.run.run_id: one for one in open_runs}
@@ -230,7 +232,17 @@ class Feeder:
                 for one in {(one.run_id, one.content_hash): one for one in claimed}.values()
             }
             self._queues.add(
-                [_job(one, by_run[one.run_id], programs[one.run_id, one.content_hash], life, dots) for one in claimed]
+                [
+                    _job(
+                        one,
+                        message,
+                        by_run[one.run_id],
+                        programs[one.run_id, one.content_hash],
+                        life=life,
+                        dots=dots,
+                    )
+                    for one, message in zip(claimed, turn.messages, strict=True)
+                ]
             )
         except BaseException:
             self.give_back(claimed)
@@ -276,9 +288,12 @@ class Feeder:
         return OpenRun(run, await self._programs.get(run.content_hash), known, waiting_count)
 
 
-def _job(claimed: Claimed, one: OpenRun, program: Program, life: str, dots: Dots) -> Job:
+def _job(
+    claimed: Claimed, message: RenderedMessage | None, one: OpenRun, program: Program, *, life: str, dots: Dots
+) -> Job:
     return Job(
         claimed=claimed,
+        message=message,
         life=life,
         dots=dots,
         program=program,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from mailer.message.mime import RenderedMessage
 from mailer.v1 import sender_pb2
 from services.sender.book import Streak
 from services.sender.dots import Dot, Dots
@@ -23,6 +24,7 @@ class Job:
     """A claimed delivery with everything that decides how it is sent."""
 
     claimed: Claimed
+    message: RenderedMessage | None  # None: to be rendered when its turn comes
     life: str  # of the database (its incarnation) in which it was claimed
     dots: Dots  # of the worker under whose name it was claimed
     program: Program

@@ -5,14 +5,17 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from mailer.database import Database
+from mailer.message.address import Address
 from mailer.message.content import Content
 from mailer.message.message_id import message_id
-from mailer.message.mime import MessageProgram, compile_message
+from mailer.message.mime import MessageProgram, RenderedMessage, compile_message
 from mailer.message.problems import MessageProblem
 from mailer.message_wire import read_content
+from mailer.recipients import read_variables
 from mailer.v1 import sender_pb2
 from mailer.validation import Violations
 from services.sender import outbox
+from services.sender.outbox import Claimed
 
 MOST_KEPT = 2_000
 MOST_KEPT_BYTES = 32 * 1024 * 1024
@@ -41,56 +44,34 @@ class Program:
         """Return the Message-ID of a delivery: the same for every attempt."""
         return message_id(delivery_key, self.content.from_address)
 
+    def render(self, claimed: Claimed) -> RenderedMessage:
+        """Return the message for a delivery: the same, to the byte, for every attempt. Raises RenderProblem."""
+        recipient = Address(claimed.address, claimed.display_name)
+        return self.message.render(
+            recipient,
+            read_variables(claimed.variables, recipient),
+            message_id=self.message_id(claimed.delivery_key),
+            date=claimed.create_time,
+        )
 
-class Programs:
-    """The programs in use, found by the hash of their content."""
 
-    def __init__(self, database: Database) -> None:
-        """Take the database that has the contents."""
-        self._database = database
+class Shelf:
+    """Programs that are kept, found by the hash of their content; the longest unused one goes first."""
+
+    def __init__(self) -> None:
+        """Start empty."""
         self._kept: OrderedDict[str, Program] = OrderedDict()
         self._kept_bytes = 0
 
-    def check(self, message: sender_pb2.MessageContent, violations: Violations) -> Program | None:
-        """Return the program of a content that comes in; None when something is wrong, which is noted then."""
-        serialized = message.SerializeToString(deterministic=True)
-        content_hash = hashlib.sha256(serialized).hexdigest()
-        known = self._find(content_hash)
-        if known is not None:
-            return known
-        content = read_content(message, violations, field="content")
-        if content is None:
-            return None
-        try:
-            return self._keep(content_hash, serialized, content)
-        except MessageProblem as problem:
-            violations.add("content", str(problem))
-            return None
-
-    async def get(self, content_hash: str) -> Program:
-        """Return the program of a stored content. Raises LookupError when there is none."""
-        known = self._find(content_hash)
-        if known is not None:
-            return known
-        serialized = await self._database.read(outbox.read_content, content_hash)
-        if serialized is None:
-            raise LookupError(f"content {content_hash} is not in the database")
-        violations = Violations()
-        content = read_content(sender_pb2.MessageContent.FromString(serialized), violations, field="content")
-        if content is None:
-            raise LookupError(f"content {content_hash} cannot be used any more: {list(violations)}")
-        try:
-            return self._keep(content_hash, serialized, content)
-        except MessageProblem as problem:
-            raise LookupError(f"content {content_hash} cannot be used any more: {problem}") from None
-
-    def _find(self, content_hash: str) -> Program | None:
+    def find(self, content_hash: str) -> Program | None:
+        """Return the program, when it is here."""
         program = self._kept.get(content_hash)
         if program is not None:
             self._kept.move_to_end(content_hash)
         return program
 
-    def _keep(self, content_hash: str, serialized: bytes, content: Content) -> Program:
+    def keep(self, content_hash: str, serialized: bytes, content: Content) -> Program:
+        """Compile a content and keep it. Raises MessageProblem."""
         program = Program(content_hash, serialized, content, compile_message(content))
         self._kept[content_hash] = program
         self._kept_bytes += len(serialized)
@@ -98,3 +79,48 @@ class Programs:
             _, oldest = self._kept.popitem(last=False)
             self._kept_bytes -= len(oldest.serialized)
         return program
+
+    def load(self, content_hash: str, serialized: bytes | None) -> Program:
+        """Compile a content as it is stored, and keep it. Raises LookupError when it cannot be used any more."""
+        if serialized is None:
+            raise LookupError(f"content {content_hash} is not in the database")
+        violations = Violations()
+        content = read_content(sender_pb2.MessageContent.FromString(serialized), violations, field="content")
+        if content is None:
+            raise LookupError(f"content {content_hash} cannot be used any more: {list(violations)}")
+        try:
+            return self.keep(content_hash, serialized, content)
+        except MessageProblem as problem:
+            raise LookupError(f"content {content_hash} cannot be used any more: {problem}") from None
+
+
+class Programs:
+    """The programs in use: checked when their content comes in, or read where it is stored."""
+
+    def __init__(self, database: Database) -> None:
+        """Take the database that has the contents."""
+        self._database = database
+        self._shelf = Shelf()
+
+    def check(self, message: sender_pb2.MessageContent, violations: Violations) -> Program | None:
+        """Return the program of a content that comes in; None when something is wrong, which is noted then."""
+        serialized = message.SerializeToString(deterministic=True)
+        content_hash = hashlib.sha256(serialized).hexdigest()
+        known = self._shelf.find(content_hash)
+        if known is not None:
+            return known
+        content = read_content(message, violations, field="content")
+        if content is None:
+            return None
+        try:
+            return self._shelf.keep(content_hash, serialized, content)
+        except MessageProblem as problem:
+            violations.add("content", str(problem))
+            return None
+
+    async def get(self, content_hash: str) -> Program:
+        """Return the program of a stored content. Raises LookupError when there is none."""
+        known = self._shelf.find(content_hash)
+        if known is not None:
+            return known
+        return self._shelf.load(content_hash, await self._database.read(outbox.read_content, content_hash))

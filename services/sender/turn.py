@@ -1,17 +1,37 @@
 """One turn of feeding in SQL: all that it gives back, puts off, gives up and claims, in one transaction."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Connection
 
-from mailer.database import portable
+from mailer.database import Unfinished, portable
+from mailer.message.mime import RenderedMessage
 from services.sender import outbox
 from services.sender.counts import Changes
 from services.sender.outbox import Claimed, Postponed
+from services.sender.press import Press
 
 MOST_PROMOTED = 1000
 EXPIRED_AT_ONCE = 500
+
+_press = Press()  # of this process; only its writer comes here
+
+
+@dataclass(slots=True)
+class Turn(Unfinished):
+    """What a turn came to."""
+
+    claimed: list[Claimed]
+    next_due: datetime | None  # when the next deferred delivery is; None when nobody looked, or there is none
+    run_ids: frozenset[str]  # that changed
+    messages: list[RenderedMessage | None] = field(default_factory=list)  # of `claimed`, see `Press`
+
+    def finish(self) -> None:
+        """Render, now that nobody waits for the transaction."""
+        self.messages = _press.render(self.claimed)
 
 
 @portable
@@ -25,8 +45,8 @@ def take_turn(
     is_due: bool,
     worker: str,
     now: datetime,
-) -> tuple[list[Claimed], datetime | None, frozenset[str]]:
-    """Claim so many of each run in `wanted`. Return the claims, when the next deferred one is due, and what changed.
+) -> Turn:
+    """Claim so many of each run in `wanted`.
 
     Of runs that are `stalled`, what has expired is given up; `is_due`: what was deferred until now is looked for.
     """
@@ -42,7 +62,8 @@ def take_turn(
         for one in outbox.claim(connection, run_id=run_id, most=most, worker=worker, now=now, changes=changes)
     ]
     changes.apply(connection)
-    return claimed, next_due, changes.run_ids
+    _press.learn(list({one.content_hash for one in claimed}), partial(outbox.read_content, connection))
+    return Turn(claimed, next_due, changes.run_ids)
 
 
 def give_back(connection: Connection, returned: Sequence[Claimed], now: datetime) -> None:
