@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import idna
 
@@ -12,6 +12,13 @@ from mailer.message.problems import AddressProblem
 MAX_LOCAL_OCTETS = 64  # RFC 5321 4.5.3.1.1
 MAX_ADDRESS_OCTETS = 254  # RFC 5321 4.5.3.1.3: a path of 256 with its angle brackets
 MAX_DISPLAY_NAME = 200
+
+# Nearly every address there is, and already canonical: atoms without =, labels in lower case without two hyphens.
+_PLAIN_ADDRESS = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/?^_`{|}~-]++(?:\.[A-Za-z0-9!#$%&'*+/?^_`{|}~-]++)*+"
+    r"@(?:[a-z0-9]++(?:-[a-z0-9]++)*+\.)++[a-z]++"
+)
+_PLAIN_LENGTH = 64  # with so few characters no part is too long
 
 _ATEXT = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]")
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
@@ -23,8 +30,7 @@ _ASCII_ADDRESS = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """A mailbox and the name shown for it.
 
     The constructor checks nothing, so that a whole message can be checked at once and every problem reported;
@@ -46,7 +52,7 @@ class Address:
     @property
     def needs_smtputf8(self) -> bool:
         """True when only a server that offers SMTPUTF8 (RFC 6531) can take it: a non-ASCII local part."""
-        return not self.address.rpartition("@")[0].isascii()
+        return not self.address.isascii() and not self.address.rpartition("@")[0].isascii()
 
 
 def parse_address(text: str, display_name: str = "") -> Address:
@@ -54,18 +60,13 @@ def parse_address(text: str, display_name: str = "") -> Address:
 
     Exactly one plain addr-spec is accepted, and a name only as `display_name`. Raises AddressProblem.
     """
-    problem = check_display_name(display_name)
-    if problem:
-        raise AddressProblem(problem)
-    if "=?" not in text and "xn--" not in text.lower() and _ASCII_ADDRESS.fullmatch(text):
-        local, _, domain = text.rpartition("@")
-        return Address(f"{local}@{domain.lower()}", display_name)
-    _refuse_more_than_an_address(text)
-    local, _, domain = text.rpartition("@")
-    address = f"{_local_part(local)}@{_domain(domain)}"
-    if len(address.encode()) > MAX_ADDRESS_OCTETS:
-        raise AddressProblem(f"longer than {MAX_ADDRESS_OCTETS} octets, no server takes it: check for a mistake")
-    return Address(address, display_name)
+    if display_name:
+        problem = check_display_name(display_name)
+        if problem:
+            raise AddressProblem(problem)
+    if len(text) <= _PLAIN_LENGTH and _PLAIN_ADDRESS.fullmatch(text):
+        return Address(text, display_name)
+    return Address(_canonical(text), display_name)
 
 
 def check_address(text: str) -> str | None:
@@ -106,6 +107,18 @@ def mailbox_key(address: str) -> str:
     except AddressProblem:
         domain = domain.casefold()
     return f"{unicodedata.normalize('NFC', local).casefold()}@{domain}"
+
+
+def _canonical(text: str) -> str:
+    if "=?" not in text and "xn--" not in text.lower() and _ASCII_ADDRESS.fullmatch(text):
+        local, _, domain = text.rpartition("@")
+        return f"{local}@{domain.lower()}"
+    _refuse_more_than_an_address(text)
+    local, _, domain = text.rpartition("@")
+    address = f"{_local_part(local)}@{_domain(domain)}"
+    if len(address.encode()) > MAX_ADDRESS_OCTETS:
+        raise AddressProblem(f"longer than {MAX_ADDRESS_OCTETS} octets, no server takes it: check for a mistake")
+    return address
 
 
 def _refuse_more_than_an_address(text: str) -> None:  # noqa: PLR0912 - one for each mistake
