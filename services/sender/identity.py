@@ -1,6 +1,7 @@
 """The identity of a delivery: it follows from run and address, so it is the same after a restore."""
 
 import hashlib
+from functools import lru_cache
 
 _RUN_LENGTH = 8
 _KEY_LENGTH = 32
@@ -15,6 +16,7 @@ def delivery_key(run_id: str, canonical: str) -> str:
     return run_prefix(run_id) + first_key(run_id, canonical)[: _KEY_LENGTH - _RUN_LENGTH]
 
 
+@lru_cache(maxsize=64)  # the keys of a batch are made one after the other
 def run_prefix(run_id: str) -> str:
     """Return how the keys of a run begin."""
     return hashlib.sha256(run_id.encode()).hexdigest()[:_RUN_LENGTH]

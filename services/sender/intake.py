@@ -109,9 +109,10 @@ def check_recipients(
     `key_of(run_id, canonical)` is how the deliveries of the run are known: `delivery_key`, or `first_key`.
     """
     checked = Checked([], [], [])
+    required = program.required_variables
     for index, recipient in enumerate(request.recipients):
         try:
-            known = check_recipient(recipient, program.required_variables)
+            address, variables = check_recipient(recipient, required)
         except RecipientProblem as problem:
             checked.rejected.append(
                 _Rejected(
@@ -123,11 +124,9 @@ def check_recipients(
             )
             checked.delivery_ids.append("")
             continue
-        canonical = known.address.key
+        canonical = address.key
         key = key_of(run_id, canonical)
-        checked.waiting.append(
-            Waiting(key, known.address.address, canonical, known.address.display_name, known.variables)
-        )
+        checked.waiting.append(Waiting(key, address.address, canonical, address.display_name, variables))
         checked.delivery_ids.append(key)
     return checked
 
