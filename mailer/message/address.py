@@ -40,6 +40,17 @@ class Address(NamedTuple):
     address: str
     display_name: str = ""
 
+    def canonical(self) -> "Address":
+        """Return it as `parse_address` does, itself when it is plain. Raises AddressProblem."""
+        address, name = self
+        if (
+            len(address) <= _PLAIN_LENGTH
+            and _PLAIN_ADDRESS.fullmatch(address)
+            and not (name and check_display_name(name))
+        ):
+            return self
+        return parse_address(address, name)
+
     @property
     def key(self) -> str:
         """Equal for two spellings of one mailbox (see `mailbox_key`)."""

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from mailer.message import headers
-from mailer.message.address import Address, parse_address
+from mailer.message.address import Address
 from mailer.message.body import Body, compile_body, compile_text_of
 from mailer.message.content import MAX_SUBJECT, Content
 from mailer.message.problems import MessageProblem, RenderProblem
@@ -61,10 +61,10 @@ class MessageProgram:
     """A content ready to be rendered for any number of recipients. Immutable; made by `compile_message`."""
 
     def __init__(self, content: Content, text: Body, html: Body | None) -> None:
-        sender = _canonical(content.from_address)
-        reply_to = [_canonical(address) for address in content.reply_to]
-        cc = [_canonical(address) for address in content.cc]
-        bcc = [_canonical(address) for address in content.bcc]
+        sender = content.from_address.canonical()
+        reply_to = [address.canonical() for address in content.reply_to]
+        cc = [address.canonical() for address in content.cc]
+        bcc = [address.canonical() for address in content.bcc]
         part = assemble(text, html, content.attachments, seed=seed_of(content))
         used = [template.variables | template.optional for template in content.templates()]
 
@@ -74,9 +74,9 @@ class MessageProgram:
         self._html = html
         self._subject = compile_template(content.subject, Mode.HEADER)
         self._headers = [(header.name, compile_template(header.value, Mode.HEADER)) for header in content.headers]
-        self._top = _address_fields(("From", [sender]), ("Reply-To", reply_to), ("Cc", cc))
-        self._bottom = f"MIME-Version: 1.0\r\n{part.fields}"
-        self._fixed_count = _count_fields(self._top) + _count_fields(self._bottom)
+        top = _address_fields(("From", [sender]), ("Reply-To", reply_to), ("Cc", cc))
+        self._top = f"{top}\r\n".encode()
+        self._bottom = f"\r\nMIME-Version: 1.0\r\n{part.fields}\r\n\r\n".encode()
         self._chunks = part.chunks
         self._envelope_from = sender.address
         self._copies: dict[str, str] = {}
@@ -88,11 +88,22 @@ class MessageProgram:
         self, recipient: Address, variables: Mapping[str, object], *, message_id: str, date: datetime
     ) -> RenderedMessage:
         """Return the message for one recipient; `date` is aware. Raises RenderProblem or AddressProblem."""
-        recipient = _canonical(recipient)
+        recipient = recipient.canonical()
         values = self._values(recipient, variables)
+        fields = self._fields(recipient, values, message_id=message_id, date=date)
+        body = [chunk if isinstance(chunk, bytes) else chunk.encode(values) for chunk in self._chunks]
+        data = b"".join([self._top, fields.encode(), self._bottom, *body])
+        return RenderedMessage(
+            self._envelope_from,
+            self._envelope_to(recipient),
+            data if data.endswith(b"\r\n") else data + b"\r\n",
+            self.needs_smtputf8 or recipient.needs_smtputf8,
+        )
+
+    def _fields(self, recipient: Address, values: Mapping[str, object], *, message_id: str, date: datetime) -> str:
+        """Return the header fields that differ from message to message."""
         fields = [
-            self._top,
-            headers.address_field("To", (recipient,)),
+            f"To: {headers.mailbox(recipient, already=4)}",
             headers.field("Subject", self._render_subject(values)),
             f"Date: {_date(date)}",
             f"Message-ID: {_checked_message_id(message_id)}",
@@ -101,18 +112,10 @@ class MessageProgram:
             value = template.render(values).strip()
             if value:
                 fields.append(headers.field(name, value))
-        fields.append(self._bottom)
-        head = "\r\n".join(fields)
-        if _count_fields(head) != self._fixed_count + len(fields) - 2:
+        written = "\r\n".join(fields)
+        if _count_fields(written) != len(fields):
             raise RenderProblem("a value would have become a header of its own: remove its line break")
-        body = [chunk if isinstance(chunk, bytes) else chunk.encode(values) for chunk in self._chunks]
-        data = b"".join([head.encode(), b"\r\n\r\n", *body])
-        return RenderedMessage(
-            self._envelope_from,
-            self._envelope_to(recipient),
-            data if data.endswith(b"\r\n") else data + b"\r\n",
-            self.needs_smtputf8 or recipient.needs_smtputf8,
-        )
+        return written
 
     def preview(self, recipient: Address, variables: Mapping[str, object]) -> Preview:
         """Return what the recipient would read. Raises RenderProblem."""
@@ -140,10 +143,6 @@ class MessageProgram:
         return (recipient.address, *(copy for copied, copy in self._copies.items() if copied != key))
 
 
-def _canonical(address: Address) -> Address:
-    return parse_address(address.address, address.display_name)
-
-
 def _address_fields(*fields: tuple[str, list[Address]]) -> str:
     return "\r\n".join(headers.address_field(name, addresses) for name, addresses in fields if addresses)
 
@@ -159,6 +158,7 @@ def _checked_message_id(message_id: str) -> str:
     return message_id
 
 
+@lru_cache(maxsize=64)  # the messages of a batch are of one instant
 def _date(date: datetime) -> str:
     if date.tzinfo is None:
         raise ValueError("a date without a time zone")
