@@ -106,10 +106,14 @@ class _Translator:
 
     def translate(self, tree: nodes.Template) -> Translation:
         self._write("def render(variables):", 1)
-        self._write(" out = []", 1)
-        self._write(f" meter = Meter({self._form.max_length})", 1)
-        self._block(tree.body, _Scope())
-        self._write(f' return whole("".join(out), {self._form.max_length})', 1)
+        outputs = [part for node in tree.body if isinstance(node, nodes.Output) for part in node.nodes]
+        if len(outputs) <= _OUTPUTS_PER_CHECK and all(isinstance(node, nodes.Output) for node in tree.body):
+            self._straight(outputs)
+        else:
+            self._write(" out = []", 1)
+            self._write(f" meter = Meter({self._form.max_length})", 1)
+            self._block(tree.body, _Scope())
+            self._write(f' return whole("".join(out), {self._form.max_length})', 1)
         self._write("def check():", 1)
         self._write(f" meter = Meter({self._form.max_length})", 1)
         for code, line in self._constants:
@@ -122,6 +126,16 @@ class _Translator:
     def _write(self, code: str, line: int) -> None:
         self._code.append(code)
         self._lines.append(line)
+
+    def _straight(self, outputs: list[nodes.Expr]) -> None:
+        """Write the result of a template without blocks, as most are, in one expression."""
+        written = [(self._output(part, _Scope()), part.lineno) for part in outputs]
+        if any("meter." in code for code, _ in written):
+            self._write(f" meter = Meter({self._form.max_length})", 1)
+        self._write(' return whole("".join((', 1)
+        for code, line in written:
+            self._write(f"  {code},", line)
+        self._write(f" )), {self._form.max_length})", 1)
 
     def _block(self, body: list[nodes.Node], scope: _Scope) -> None:
         """Write statements; outputs that follow each other become one tuple, a line each for the traceback."""
