@@ -126,11 +126,8 @@ def _longest_line(folded: str) -> int:
 
 def _encoded_words(text: str, *, already: int) -> list[str]:
     """Split at characters, never inside one; `already` characters stand before the first word on its line."""
-    octets = text.encode()
-    quoted = octets.decode("latin-1").translate(_Q)
-    as_base64 = len(quoted) > 4 * ((len(octets) + 2) // 3)
-    encode = _b_word if as_base64 else _q_word
-    whole = encode(text)
+    as_q, as_b = _q_word(text), _b_word(text)
+    encode, whole = (_b_word, as_b) if len(as_b) < len(as_q) else (_q_word, as_q)
     if already + len(whole) <= _ENCODED_WORD_LENGTH:
         return [whole]
     words = []

@@ -15,17 +15,28 @@ _ESCAPES = {octet: f"={octet:02X}" for octet in range(256) if chr(octet) in "=\x
 del _ESCAPES[ord("\n")]
 # Longest run that may be followed by a soft break: 73 + a dot that becomes =2E + the "=" are the 76 allowed.
 _LONG = re.compile(r"(.{71,73}(?<!=)(?<!=.))(?=.)")
+_SHORT = 71  # so few characters never match _LONG
+_PLAIN_LINE = re.compile(r"[ !-\-/-<>-~][ -<>-~]{0,70}")  # nothing to encode, nothing to break
+_CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f]")
 _BASE64_LINE = 76
 
 
 def quoted_piece(text: str) -> str:
     """Return the piece for a text with `\\n` line ends; the empty text is the empty piece."""
+    if _PLAIN_LINE.fullmatch(text):
+        return text + SOFT_BREAK
     if not text:
         return ""
-    encoded = text.encode().decode("latin-1").translate(_ESCAPES).replace(" \n", "=20\n")
+    if text.isascii() and not _CONTROLS.search(text):
+        encoded = text.replace("=", "=3D")
+    else:
+        encoded = text.encode().decode("latin-1").translate(_ESCAPES)
+    encoded = encoded.replace(" \n", "=20\n")
     if encoded.startswith("."):
         encoded = "=2E" + encoded[1:]
-    encoded = _LONG.sub("\\1=\n", encoded).replace("\n.", "\n=2E").replace("\n", "\r\n")
+    if len(encoded) > _SHORT:
+        encoded = _LONG.sub("\\1=\n", encoded)
+    encoded = encoded.replace("\n.", "\n=2E").replace("\n", "\r\n")
     return encoded if text.endswith("\n") else encoded + SOFT_BREAK
 
 

@@ -177,6 +177,8 @@ def _escaped(value: object) -> str:
 
 
 def _header(value: object) -> str:
+    if type(value) is str and value.isascii() and value.isprintable():
+        return value
     written = text(value)
     if CONTROLS.search(written):
         raise RenderProblem("a value with a line break or another control character in a header: remove it there")
