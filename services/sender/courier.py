@@ -6,6 +6,7 @@ right behind the dot. So a message costs one round trip, and a connection is not
 
 import asyncio
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
@@ -209,13 +210,15 @@ class Courier:
             return leg.intent
         if leg.intent is not None:
             leg.intent.cancel()
-        return self._intend(leg, is_urgent=True)
+        return self._intend(leg, self._clock.now(), is_urgent=True)
 
-    def _intend(self, leg: Leg, *, is_urgent: bool) -> asyncio.Future[bool]:
+    def _intend(self, leg: Leg, now: datetime, *, is_urgent: bool) -> asyncio.Future[bool]:
         """Send the intent on its way to the disk."""
-        job, account_id = leg.job, leg.admission.account.account_id
-        intent = Intent(job.claimed.id, job.claimed.token, job.run_id, account_id, to_microseconds(self._clock.now()))
-        leg.intent = self._ledger.intend(intent, life=job.life, is_urgent=is_urgent)
+        claimed = leg.job.claimed
+        intent = Intent(
+            claimed.id, claimed.token, claimed.run_id, leg.admission.account.account_id, to_microseconds(now)
+        )
+        leg.intent = self._ledger.intend(intent, life=leg.job.life, is_urgent=is_urgent)
         leg.intent_time = self._clock.monotonic()
         return leg.intent
 
@@ -245,25 +248,27 @@ class Courier:
         while last.following is not None:
             last, count = last.following, count + 1
         most = min(_reach(lane), self._connections.places_behind(lane))
+        now = self._clock.now()
+        is_ahead = self._is_ahead and lane.seconds is not None and lane.seconds <= AHEAD_SECONDS
         while count < most:
-            taken = self._feeder.take(lambda job: self._admit_behind(job, leg.admission, lane))
+            taken = self._feeder.take(lambda job: self._admit_behind(job, leg.admission, lane, now))
             if taken is None:
                 break
             following = self._load(*taken)
             if following is not None:
                 last.following, last, count = following, following, count + 1
                 self._under_way.add(following)
-                if self._is_ahead and lane.seconds is not None and lane.seconds <= AHEAD_SECONDS:
-                    self._intend(following, is_urgent=False)
+                if is_ahead:
+                    self._intend(following, now, is_urgent=False)
         return leg.following.envelope if leg.following else None
 
-    def _admit_behind(self, job: Job, ahead: Admission, lane: Lane) -> Admission | None:
+    def _admit_behind(self, job: Job, ahead: Admission, lane: Lane, now: datetime) -> Admission | None:
         """Give leave to send a message over the connection of another, unless it had better go another way."""
         if job.is_plain or job.streak.rule or ahead.account.account_id in job.avoid:
             return None
         if job.needs_smtputf8 and not lane.conversation.extensions.has_smtputf8:
             return None
-        return self._roster.admit_behind(ahead, from_address=job.program.from_address, allowed=job.allowed)
+        return self._roster.admit_behind(ahead, from_address=job.program.from_address, allowed=job.allowed, now=now)
 
     def _next(self, leg: Leg) -> Leg | None:
         """Return what goes next over the connection of a message that has ended."""
@@ -271,7 +276,7 @@ class Courier:
         if lane is None:
             return None
         if following is not None:
-            may_go = self._roster.move_up(following.admission, following.job.program.from_address)
+            may_go = self._roster.move_up(following.admission, following.job.program.from_address, self._clock.now())
             if may_go and lane.conversation.is_usable and not self._is_stopping:
                 lane.message_count += 1
                 following.lane = lane

@@ -114,7 +114,7 @@ class Dots:
     def note_accepted(self, slot: int, reply: Reply, now: datetime) -> None:
         """Use `Dot.accepted` instead."""
         start = _HEADER_BYTES + slot * _SLOT_BYTES
-        enhanced = str(reply.enhanced or "").encode()
+        enhanced = reply.enhanced_text.encode()
         text = reply.text.encode("utf-8", "replace")
         _ANSWER.pack_into(self._map, start + _ANSWER_AT, reply.code, to_microseconds(now), enhanced, text)
         self._map[start] = _Phase.ACCEPTED

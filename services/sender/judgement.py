@@ -105,7 +105,7 @@ def _result(
         start_time=start_time,
         end_time=now,
         reply_code=reply.code if reply else 0,
-        enhanced_code=str(reply.enhanced or "") if reply else "",
+        enhanced_code=reply.enhanced_text if reply else "",
         reply_text=reply.text if reply else "",
         description=copies_refused(attempted),
         streak=job.streak,

@@ -142,31 +142,34 @@ class Roster:
         best.begin(best.circuit.generation)
         return Admission(best.account, best.circuit.generation, is_probe, now)
 
-    def admit_behind(self, ahead: Admission, *, from_address: str, allowed: frozenset[str]) -> Admission | None:
+    def admit_behind(
+        self, ahead: Admission, *, from_address: str, allowed: frozenset[str], now: datetime
+    ) -> Admission | None:
         """Return leave to send one message over the connection of another, when that one has ended.
 
         None when the account may not take it, or another account is due first. Before it is used it moves up.
         """
-        now = self._clock.now()
         gate = self._gates.get(ahead.account.account_id)
         if gate is None or gate.circuit.generation != ahead.generation or not gate.may_go_on(now):
             return None
-        if gate.account.connection_settings != ahead.account.connection_settings:
+        account = gate.account
+        if account is not ahead.account and account.connection_settings != ahead.account.connection_settings:
             return None
-        if gate.account.caps.per_second_count or gate.account.caps.per_minute_count:
+        if account.caps.per_second_count or account.caps.per_minute_count:
             return None  # such a cap counts from the instant of leave, which has to be that of the start
         candidates = self._gates.candidates(from_address, allowed)
         if gate not in candidates:
             return None
-        tag = max(gate.finish_tag, self._served)
-        if any(other.finish_tag < tag and other.may_take(now) for other in candidates):
-            return None
+        tag = gate.finish_tag if gate.finish_tag > self._served else self._served
+        for other in candidates:
+            if other.finish_tag < tag and other.may_take(now):
+                return None
         self._served = tag
-        gate.finish_tag = tag + 1 / gate.account.weight
+        gate.finish_tag = tag + 1 / account.weight
         gate.usage.take(now)
-        return Admission(gate.account, gate.circuit.generation, is_probe=False, admitted_at=now, has_connection=False)
+        return Admission(account, ahead.generation, False, now, False)
 
-    def move_up(self, admission: Admission, from_address: str) -> bool:
+    def move_up(self, admission: Admission, from_address: str, now: datetime) -> bool:
         """Give an admission the connection of the one ahead, which was settled; say whether it may still be used."""
         gate = self._gates.get(admission.account.account_id)
         if gate is None or admission.has_connection:
@@ -175,7 +178,7 @@ class Roster:
         gate.begin(admission.generation)
         return (
             gate.circuit.generation == admission.generation
-            and gate.may_go_on(self._clock.now(), has_room=True)
+            and gate.may_go_on(now, has_room=True)
             and gate in self._gates.candidates(from_address, frozenset())
         )
 
@@ -239,13 +242,14 @@ class Roster:
         accepted: bool = False,
         refusal: Refusal | None = None,
         is_succeeded: bool = False,
+        now: datetime | None = None,
     ) -> GuardTrip | None:
         """Book what an attempt says about its account, and free its connection. `reason` is for people.
 
         `counted`: its intent is on disk, so it counts towards the caps. `rest_until`: the server asked for a
         rest. `hold_reason`: a person is needed, with `hold_for` only for that From address. `remember`: the
         rule that applied, for `history`. `accepted`, `refusal`: a final word about the recipient. `is_succeeded`:
-        another message waits behind it for its connection, so nobody else gets room.
+        another message waits behind it for its connection, so nobody else gets room. `now`: where it is known.
 
         Returns a trip of the guard: the account is held now, and the deliveries that the trip names were not
         refused for their own sake, so they belong back into the queue.
@@ -254,7 +258,7 @@ class Roster:
         if gate is None:
             self.wake()
             return None
-        now = self._clock.now()
+        now = now or self._clock.now()
         if admission.has_connection:
             gate.end(admission.generation)
         if counted:

@@ -171,13 +171,19 @@ class Settlement:
             to_microseconds(start_time),
             to_microseconds(now),
             reply.code,
-            str(reply.enhanced or ""),
+            reply.enhanced_text,
             reply.text[:REPLY_TEXT_LIMIT],
-            copies_refused(attempted)[:REPLY_TEXT_LIMIT],
+            copies_refused(attempted)[:REPLY_TEXT_LIMIT] if attempted.refused_copies else "",
         )
         self._ledger.accept(acceptance, job.dot)
         self._roster.settle(
-            admission, Breaker.SUCCESS, reason="accepted", counted=True, accepted=True, is_succeeded=is_succeeded
+            admission,
+            Breaker.SUCCESS,
+            reason="accepted",
+            counted=True,
+            accepted=True,
+            is_succeeded=is_succeeded,
+            now=now,
         )
         self._on_attempt(account.name, LogOutcome.SENT.value, (now - start_time).total_seconds())
         if self._refused_contents:

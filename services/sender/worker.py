@@ -48,12 +48,13 @@ class Worker:
         self._clock = clock
         self._directory = directory
         self._lock = self._new_lock()
+        self._worker_id = self._lock.path.stem
         self._dots: Dots | None = None
 
     @property
     def worker_id(self) -> str:
         """Return the identity under which claims are made."""
-        return self._lock.path.stem
+        return self._worker_id
 
     @property
     def dots(self) -> Dots:
@@ -79,6 +80,7 @@ class Worker:
             lock.release()
             raise
         old, self._lock, self._dots = self._lock, lock, dots
+        self._worker_id = lock.path.stem
         return old
 
     def stop(self) -> None:

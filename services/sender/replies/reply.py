@@ -60,6 +60,11 @@ class Reply:
         return found if found and found.class_digit == self.first_digit else None
 
     @cached_property
+    def enhanced_text(self) -> str:
+        """Return the enhanced code as it is written; empty when there is none."""
+        return str(self.enhanced or "")
+
+    @cached_property
     def text(self) -> str:
         """Return the words on one line, without enhanced codes and controls, at most MAX_TEXT characters."""
         words = (_ENHANCED.sub("", line, count=1) if _ENHANCED.match(line) else line for line in self.lines)

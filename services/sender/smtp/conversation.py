@@ -97,7 +97,7 @@ class Conversation:
         That is what happens nearly always; with anything else `address` deals, as if this had not been asked.
         """
         wire = self._wire
-        if self._opened != envelope or self._is_resetting or not wire.has_replies(2 + len(envelope.recipients)):
+        if (self._opened is not envelope and self._opened != envelope) or self._is_resetting:
             return False
         if wire.stage is not Stage.IDLE or wire.end is not None or not self.extensions.has_pipelining:
             return False
@@ -133,7 +133,13 @@ class Conversation:
         With `next_envelope`, and where the server offers PIPELINING, its commands follow right behind the dot:
         then `begin`, `address` or `send` has to come next with the same envelope, or the connection be closed.
         """
-        return await self._guarded(self._finish(next_envelope, rest))
+        try:
+            return await self._finish(next_envelope, rest)
+        except Ended as ended:
+            return self._interrupted(ended)
+        except BaseException:
+            self.close()
+            raise
 
     async def send(
         self,
@@ -313,13 +319,16 @@ class Conversation:
         try:
             return await steps
         except Ended as ended:
-            stage, self._wire.stage = self._wire.stage, Stage.IDLE
-            incident = Incident(stage, event=ended.event, detail=self._wire.last_words)
-            result = Uncertain if stage is Stage.DOT else NotAccepted
-            return result(incident, self._refused)
+            return self._interrupted(ended)
         except BaseException:
             self.close()
             raise
+
+    def _interrupted(self, ended: Ended) -> NotAccepted | Uncertain:
+        stage, self._wire.stage = self._wire.stage, Stage.IDLE
+        incident = Incident(stage, event=ended.event, detail=self._wire.last_words)
+        result = Uncertain if stage is Stage.DOT else NotAccepted
+        return result(incident, self._refused)
 
     async def _ask(self, stage: Stage, command: bytes) -> Incident:
         wire = self._wire

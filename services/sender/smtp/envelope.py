@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 _UNSAFE = re.compile(r"[\x00-\x20\x7f<>]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Envelope:
     """The envelope of one message. The first recipient is the one that counts: without it nothing is sent.
 
@@ -29,7 +29,8 @@ class Envelope:
         addresses = self.sender + "".join(self.recipients)
         if _UNSAFE.search(addresses):
             raise ValueError("an address contains a control character, a space or an angle bracket")
-        object.__setattr__(self, "needs_smtputf8", self.needs_smtputf8 or not addresses.isascii())
+        if not addresses.isascii():
+            self.needs_smtputf8 = True
 
     def mail_command(self, *, with_size: bool) -> bytes:
         """Return the MAIL command."""

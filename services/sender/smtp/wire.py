@@ -84,18 +84,15 @@ class Wire(asyncio.Protocol):
                 await self._wait(deadline)
         return self._replies.popleft()
 
-    def has_replies(self, count: int) -> bool:
-        """Say whether so many replies have come that nobody took."""
-        return len(self._replies) >= count
-
     def take_welcome(self, recipient_count: int) -> bool:
-        """Take the answers to MAIL, RCPT and DATA, which have come, if all of them say yes; otherwise leave them."""
-        replies = self._replies
-        if replies[recipient_count + 1].code != GO_ON:
+        """Take the answers to MAIL, RCPT and DATA if all of them have come and say yes; otherwise leave them."""
+        replies, last = self._replies, recipient_count + 1
+        if len(replies) <= last or replies[last].code != GO_ON:
             return False
-        if not all(200 <= replies[position].code <= 299 for position in range(recipient_count + 1)):
-            return False
-        for _ in range(recipient_count + 2):
+        for position in range(last):
+            if not 200 <= replies[position].code <= 299:
+                return False
+        for _ in range(last + 1):
             replies.popleft()
         return True
 
