@@ -21,6 +21,7 @@ from mailer.message.structure import assemble, seed_of
 from mailer.message.template import Mode, compile_template
 from mailer.message.variables import ALWAYS_THERE
 
+_FIELDS = 1  # the place of the fields that differ, between those of all recipients
 _MESSAGE_ID = re.compile(r"<[A-Za-z0-9._-]{1,64}@[A-Za-z0-9.-]{1,253}>")
 
 
@@ -75,9 +76,10 @@ class MessageProgram:
         self._subject = compile_template(content.subject, Mode.HEADER)
         self._headers = [(header.name, compile_template(header.value, Mode.HEADER)) for header in content.headers]
         top = _address_fields(("From", [sender]), ("Reply-To", reply_to), ("Cc", cc))
-        self._top = f"{top}\r\n".encode()
-        self._bottom = f"\r\nMIME-Version: 1.0\r\n{part.fields}\r\n\r\n".encode()
-        self._chunks = part.chunks
+        bottom = f"MIME-Version: 1.0\r\n{part.fields}"
+        chunks = [f"{top}\r\n".encode(), b"", f"\r\n{bottom}\r\n\r\n".encode(), *part.chunks]
+        self._pieces = [chunk if isinstance(chunk, bytes) else b"" for chunk in chunks]
+        self._bodies = [(place, chunk) for place, chunk in enumerate(chunks) if isinstance(chunk, Body)]
         self._envelope_from = sender.address
         self._copies: dict[str, str] = {}
         for copy in (*cc, *bcc):
@@ -90,9 +92,11 @@ class MessageProgram:
         """Return the message for one recipient; `date` is aware. Raises RenderProblem or AddressProblem."""
         recipient = recipient.canonical()
         values = self._values(recipient, variables)
-        fields = self._fields(recipient, values, message_id=message_id, date=date)
-        body = [chunk if isinstance(chunk, bytes) else chunk.encode(values) for chunk in self._chunks]
-        data = b"".join([self._top, fields.encode(), self._bottom, *body])
+        pieces = self._pieces.copy()
+        pieces[_FIELDS] = self._fields(recipient, values, message_id=message_id, date=date).encode()
+        for place, body in self._bodies:
+            pieces[place] = body.encode(values)
+        data = b"".join(pieces)
         return RenderedMessage(
             self._envelope_from,
             self._envelope_to(recipient),
@@ -113,7 +117,7 @@ class MessageProgram:
             if value:
                 fields.append(headers.field(name, value))
         written = "\r\n".join(fields)
-        if _count_fields(written) != len(fields):
+        if "\n" in "".join(fields) and _count_fields(written) != len(fields):
             raise RenderProblem("a value would have become a header of its own: remove its line break")
         return written
 
