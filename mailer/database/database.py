@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -26,10 +26,12 @@ from mailer.database.errors import (
 )
 from mailer.database.file import DatabaseFile
 from mailer.database.identity import ensure_identity, identity
+from mailer.database.mark import is_marked
 from mailer.database.migrate import Migrations, migrate_all
+from mailer.database.portability import is_portable, portable
 from mailer.database.transactions import GroupOutcome, Outcome, Task, Transactions
 from mailer.database.writer import Job, Writer
-from mailer.database.writer_process import WriterLost, WriterProcess, is_portable, portable
+from mailer.database.writer_process import NotPortable, WriterLost, WriterProcess
 from mailer.log import get_logger
 
 log = get_logger(__name__)
@@ -96,7 +98,9 @@ class Database:
             database._dispose()
             raise
         if portable_modules and location.is_sqlite:
-            database._writer_process = WriterProcess(url, busy_timeout=busy_timeout, modules=portable_modules)
+            database._writer_process = WriterProcess(
+                url, busy_timeout=busy_timeout, modules=portable_modules, clock=clock
+            )
             database._writer_process.start()
         database._writer.start()
         return database
@@ -229,16 +233,30 @@ class Database:
         if process is None or not process.is_ready():
             return self._run(tasks)
         try:
-            with self._in_use():
-                outcome = process.run(tasks)
-        except DatabaseUnavailable as error:
-            outcome = GroupOutcome([Outcome(error=error.again()) for _ in tasks], None, error)
-            if isinstance(error, WriterLost):
-                log.error("the process that writes the database has ended; another one is started")
-                process.start()
-                # What of the group is in the database, nobody knows: as after a restore, all is read anew.
-                self._in_loop(self._tell_replaced)
+            outcome = process.run(tasks)
+        except NotPortable:
+            return self._run(tasks)
+        except WriterLost as lost:
+            return self._after_loss(lost, tasks)
+        if outcome.problem is not None:
+            # Where the file is lost, this process lets go of it as well, or nobody could put another in its place.
+            with suppress(DatabaseUnavailable), self._in_use():
+                pass
         return self._noted(outcome)
+
+    def _after_loss(self, lost: WriterLost, tasks: Sequence[Task]) -> GroupOutcome:
+        """Answer for a process that did not: what it had committed counts, and what it had not is done here."""
+        if lost.outcome is None:
+            return self._run(tasks)
+        try:
+            with self._transactions.connection() as connection:
+                is_committed = is_marked(connection, lost.mark)
+        except Exception as error:  # noqa: BLE001 (whatever a driver raises is answered)
+            cause = unavailable(error) or DatabaseGone()
+            log.error("what the process that ended wrote last is not known: all is read anew", cause=str(error))
+            self._in_loop(self._tell_replaced)
+            return self._noted(GroupOutcome([Outcome(error=cause.again()) for _ in tasks], None, cause))
+        return self._noted(lost.outcome) if is_committed else self._run(tasks)
 
     def _noted(self, outcome: GroupOutcome) -> GroupOutcome:
         """Remember how a group went, before it is answered."""
