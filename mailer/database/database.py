@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection
 
 from mailer.clock import Clock
 from mailer.database.engine import Location, locate, read_engine
@@ -25,10 +26,11 @@ from mailer.database.errors import (
     wrote_in_a_read,
 )
 from mailer.database.file import DatabaseFile
-from mailer.database.identity import ensure_identity, identity
+from mailer.database.identity import ensure_identity
 from mailer.database.mark import is_marked
 from mailer.database.migrate import Migrations, migrate_all
-from mailer.database.portability import is_portable, portable
+from mailer.database.portability import is_portable
+from mailer.database.probes import look, touch
 from mailer.database.transactions import GroupOutcome, Outcome, Task, Transactions
 from mailer.database.writer import Job, Writer
 from mailer.database.writer_process import NotPortable, WriterLost, WriterProcess
@@ -57,7 +59,7 @@ class Database:
     ) -> None:
         """Use `open` instead."""
         self.location = location
-        self._file = DatabaseFile(location.path, let_go=self._disconnect) if location.is_sqlite else None
+        self._file = _guarded(location.path, self._disconnect) if location.is_sqlite else None
         self._transactions = Transactions(location, busy_timeout=busy_timeout, file=self._file)
         self._read_engine = read_engine(location, busy_timeout=busy_timeout, connections=readers)
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="database-reader")
@@ -162,7 +164,7 @@ class Database:
     async def probe(self) -> bool:
         """Ask the database whether it works, and notice a replaced one; returns `healthy`. Never raises."""
         try:
-            await self.write(_nothing if self.healthy else _touch)
+            await self.write(look if self.healthy else touch)
             if self._is_full():
                 self._note(DatabaseFull())  # also for a service that has nothing to write at present
         except DatabaseReplaced:
@@ -301,15 +303,11 @@ class Database:
             self._loop.call_soon_threadsafe(call)
 
 
-@portable
-def _nothing(connection: Connection) -> None:
-    """Take the write lock and look: enough to see a database that is locked, gone or replaced."""
+def _guarded(path: Path, let_go: Callable[[], None]) -> DatabaseFile:
+    def say(is_another: bool) -> None:
+        log.warning("the database file was taken up again", exchanged=is_another)
 
-
-@portable
-def _touch(connection: Connection) -> None:
-    """Write a row: the only way to learn that a full disk has room again."""
-    connection.execute(update(identity).values(created_time=identity.c.created_time))
+    return DatabaseFile(path, let_go=let_go, on_taken_up=say)
 
 
 def _report_sqlite_version() -> None:
