@@ -1,15 +1,15 @@
-"""The writer's process: what runs there and what does not, and that its end, whenever it comes, changes nothing."""
+"""The writer's process: what runs there and what does not, what comes back from it, and what it notices."""
 
 import asyncio
-import os
-import signal
+import json
+import shutil
 import sqlite3
+import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -21,51 +21,21 @@ from mailer.database import (
     DatabaseGone,
     DatabaseReplaced,
     users_lock_path,
-    writer_process,
 )
 from mailer.database.identity import renew_incarnation
 from mailer.errors import InvalidArgument, ResourceExhausted
 from mailer.lockfile import is_owner_gone
 from tests.fakes import portable_tasks as tasks
 from tests.fakes.clock import FakeClock
+from tests.fakes.writing import HERE, at_work, opened, opened_with_things, together
 
-HERE = os.getpid()
-
-
-@asynccontextmanager
-async def opened(url: str, clock: FakeClock, **more: Any) -> AsyncIterator[Database]:
-    database = await Database.open(url, clock=clock, portable_modules=[tasks.MODULE], **more)
-    try:
-        yield database
-    finally:
-        await database.close()
-
-
-async def at_work(database: Database) -> int:
-    """Return the id of the writer's process once it writes."""
-    async with asyncio.timeout(30):
-        while (process_id := await database.write(tasks.where)) == os.getpid():
-            await asyncio.sleep(0.02)
-    assert process_id == database.writer_process_id
-    return process_id
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
 async def things(database_url: str, clock: FakeClock) -> AsyncIterator[Database]:
-    """Return a database whose process is at work."""
-    async with opened(database_url, clock) as database:
-        await database.write(tasks.create)
-        await at_work(database)
+    async with opened_with_things(database_url, clock) as database:
         yield database
-
-
-async def together(database: Database, *jobs: tuple[Any, ...]) -> list[Any]:
-    """Submit jobs in one go, and return what becomes of each."""
-    return await asyncio.gather(*(database.write(fn, *args) for fn, *args in jobs), return_exceptions=True)
-
-
-def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records]
 
 
 async def test_portable_tasks_run_there_and_others_here(things: Database) -> None:
@@ -235,227 +205,6 @@ async def test_a_file_that_this_process_misses_first_is_let_go_of_by_the_next_pr
     assert is_owner_gone(users_lock_path(path))
 
 
-async def test_a_process_that_is_killed_while_idle_is_missed_by_nobody(things: Database, clock: FakeClock) -> None:
-    before = await at_work(things)
-    replaced: list[bool] = []
-    things.on_replaced(lambda: replaced.append(True))
-    os.kill(before, signal.SIGKILL)
-    assert await together(things, (tasks.add, "a"), (tasks.add, "b")) == [HERE, HERE]
-    assert await at_work(things) != before
-    assert await things.read(tasks.names) == ["a", "b"]
-    assert things.healthy
-    assert not replaced
-
-
-@pytest.mark.parametrize("instant", [tasks.add_and_die, tasks.add_and_die_before_commit])
-async def test_a_group_that_dies_before_its_commit_is_written_here(things: Database, instant: Any) -> None:
-    await things.write(tasks.add, "before")
-    there = things.writer_process_id
-    results = await together(things, (tasks.add, "a"), (instant, "b", HERE), (tasks.add, "c"))
-    assert results == [HERE] * 3
-    assert await things.read(tasks.names) == ["before", "a", "b", "c"]
-    assert things.healthy
-    assert await at_work(things) != there
-
-
-async def test_a_group_that_dies_after_its_commit_is_answered_and_not_written_again(things: Database) -> None:
-    there = await at_work(things)
-    results = await together(
-        things,
-        (tasks.add, "a"),
-        (tasks.add_and_die_after_commit, "b", HERE),
-        (tasks.add, "a"),
-        (tasks.add_and_fail, "c", "exhausted"),
-    )
-    assert results[:2] == [there, there]
-    assert [type(one) for one in results[2:]] == [IntegrityError, ResourceExhausted]
-    assert await things.read(tasks.names) == ["a", "b"]
-    assert await at_work(things) != there
-    assert things.healthy
-
-
-async def test_where_nobody_can_tell_what_was_committed_everything_is_read_anew(things: Database) -> None:
-    replaced: list[bool] = []
-    things.on_replaced(lambda: replaced.append(True))
-    with closing(sqlite3.connect(things.location.path, isolation_level=None)) as other:
-        await things.write(tasks.add, "a")
-        gone = things.location.path.with_name("elsewhere.db")
-
-        async def lose_the_file() -> None:
-            while other.execute("SELECT count(*) FROM things").fetchone()[0] < 2:
-                await asyncio.sleep(0.001)
-            things.location.path.rename(gone)
-
-        assert things.writer_process_id is not None
-        end = asyncio.create_task(lose_the_file())
-        outcome, _ = await asyncio.gather(
-            things.write(tasks.add_and_stop_after_commit, "b", HERE), _end_stopped(things, end), return_exceptions=True
-        )
-    assert isinstance(outcome, DatabaseGone)
-    await asyncio.sleep(0)
-    assert replaced == [True]
-    assert not things.healthy
-    gone.rename(things.location.path)
-    assert await things.probe()
-    assert await things.read(tasks.names) == ["a", "b"]
-
-
-async def _end_stopped(database: Database, before: "asyncio.Task[None]") -> None:
-    await before
-    assert database.writer_process_id is not None
-    os.kill(database.writer_process_id, signal.SIGKILL)
-
-
-async def test_a_stopped_process_is_waited_for(things: Database) -> None:
-    there = await at_work(things)
-    waiting = asyncio.create_task(things.write(tasks.add_and_stop, "a", HERE))
-    await until_stopped(there)
-    behind = [asyncio.create_task(things.write(tasks.add_here, "b")), asyncio.create_task(things.write(tasks.add, "c"))]
-    done, _ = await asyncio.wait([waiting, *behind], timeout=0.5)
-    assert not done
-    os.kill(there, signal.SIGCONT)
-    assert await asyncio.gather(waiting, *behind) == [there, HERE, there]
-    assert await things.read(tasks.names) == ["a", "b", "c"]
-
-
-async def test_a_process_that_is_stopped_for_too_long_is_killed(
-    database_url: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(writer_process, "_ANSWER_SECONDS", 1)
-    async with opened(database_url, clock, busy_timeout=timedelta(seconds=0.1)) as things:
-        await things.write(tasks.create)
-        there = await at_work(things)
-        assert await things.write(tasks.add_and_stop, "a", HERE) == HERE
-        assert not alive(there)
-        assert await things.read(tasks.names) == ["a"]
-        assert "it did not answer, and was killed" in [getattr(one, "cause", "") for one in caplog.records]
-
-
-async def until_stopped(process_id: int) -> None:
-    async with asyncio.timeout(10):
-        while state_of(process_id) != "T":
-            await asyncio.sleep(0.01)
-
-
-def state_of(process_id: int) -> str:
-    return Path(f"/proc/{process_id}/stat").read_text().rpartition(") ")[2][0]
-
-
-def alive(process_id: int) -> bool:
-    """Say whether there is a process with that id, be it a zombie."""
-    return Path(f"/proc/{process_id}").exists()
-
-
-async def test_where_it_cannot_be_started_the_thread_writes_and_the_log_says_so_once(
-    database_url: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    with monkeypatch.context() as broken:
-        broken.setattr(sys, "executable", "/nowhere/python")
-        async with opened(database_url, clock) as database:
-            await database.write(tasks.create)
-            for number in range(20):
-                assert await database.write(tasks.add, str(number)) == HERE
-                await clock.advance(5)
-            assert database.writer_process_id is None
-            assert database.healthy
-            assert logged(caplog).count(DOES_NOT_START) == 1
-            broken.undo()
-            await clock.advance(60)
-            await at_work(database)
-            assert "the process that writes the database is back" in logged(caplog)
-
-
-DOES_NOT_START = (
-    "the process that writes the database does not start: this one writes everything, more slowly, "
-    "and tries again now and then"
-)
-
-
-@pytest.mark.parametrize("how", ["nowhere.to.be.found", "another version"])
-async def test_a_process_that_cannot_take_tasks_says_why(
-    database_url: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
-) -> None:
-    modules = [tasks.MODULE] if how == "another version" else [how]
-    if how == "another version":
-        monkeypatch.setattr(writer_process, "__version__", "0.0.0")
-    database = await Database.open(database_url, clock=clock, portable_modules=modules)
-    await database.write(tasks.create)
-    first = database.writer_process_id
-    async with asyncio.timeout(30):
-        while database.writer_process_id == first:
-            assert await database.write(tasks.where) == HERE
-            await asyncio.sleep(0.02)
-    (record,) = [one for one in caplog.records if one.getMessage() == DOES_NOT_START]
-    assert ("restart the service" if how == "another version" else "ModuleNotFoundError") in str(vars(record)["error"])
-    await database.close()
-
-
-async def test_a_process_that_never_becomes_ready_is_given_up(
-    database_url: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(writer_process, "_MODULE", "tests.fakes.slow_process")
-    async with opened(database_url, clock) as database:
-        await database.write(tasks.create)
-        first = database.writer_process_id
-        assert first is not None
-        assert await database.write(tasks.add, "a") == HERE
-        await clock.advance(61)
-        assert await database.write(tasks.add, "b") == HERE
-        assert not alive(first)
-        assert logged(caplog).count(DOES_NOT_START) == 1
-
-
-async def test_closing_ends_it_and_leaves_no_zombie(database_url: str, clock: FakeClock) -> None:
-    async with opened(database_url, clock) as database:
-        await database.write(tasks.create)
-        there = await at_work(database)
-        queued = [asyncio.create_task(database.write(tasks.add, str(number))) for number in range(5)]
-        await asyncio.sleep(0)
-    assert await asyncio.gather(*queued) == [there] * 5
-    assert not alive(there)
-
-
-async def test_closing_ends_one_that_is_stopped(
-    database_url: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(writer_process, "_END_SECONDS", 0.2)
-    async with opened(database_url, clock) as database:
-        there = await at_work(database)
-        os.kill(there, signal.SIGSTOP)
-    assert not alive(there)
-
-
-async def test_it_does_not_mind_the_signals_of_a_terminal(things: Database) -> None:
-    there = await at_work(things)
-    os.kill(there, signal.SIGINT)
-    os.kill(there, signal.SIGTERM)
-    assert await things.write(tasks.add, "a") == there
-
-
-async def test_one_that_dies_again_and_again_is_started_less_and_less_often(
-    things: Database, clock: FakeClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    for number in range(6):
-        process_id = await until_at_work(things, clock)
-        os.kill(process_id, signal.SIGKILL)
-        assert await things.write(tasks.add, str(number)) == HERE
-    for _ in range(20):
-        assert await things.write(tasks.where) == HERE
-    assert things.writer_process_id is None, "it waits with the next one"
-    await until_at_work(things, clock)
-    assert await things.read(tasks.names) == [str(number) for number in range(6)]
-
-
-async def until_at_work(database: Database, clock: FakeClock) -> int:
-    """Return the id of the next process once it writes, however long that is put off."""
-    async with asyncio.timeout(30):
-        while (process_id := await database.write(tasks.where)) == HERE:
-            await clock.advance(1)
-            await asyncio.sleep(0.02)
-    return process_id
-
-
 async def test_marks_of_processes_that_are_long_gone_are_forgotten(things: Database) -> None:
     with closing(sqlite3.connect(things.location.path)) as other:
         for number in range(100):
@@ -463,3 +212,30 @@ async def test_marks_of_processes_that_are_long_gone_are_forgotten(things: Datab
         other.commit()
         await things.write(tasks.add, "a")
         assert other.execute("SELECT count(*) FROM database_writers").fetchone()[0] == 64
+
+
+def can_mount() -> bool:
+    unshare = shutil.which("unshare")
+    mount = ["-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return unshare is not None and not subprocess.run([unshare, *mount], check=False, capture_output=True).returncode
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs a mount namespace of its own")
+def test_on_a_full_disk_it_writes_nothing_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["unshare", "-rm", sys.executable, "-m", "tests.integration.mailer.small_disk", str(tmp_path)],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report == {
+        "refused": [True, True],
+        "healthy": [False, False, True],
+        "kept": ["before"],
+        "same": True,
+        "names": ["before", "after"],
+    }
