@@ -7,9 +7,9 @@ and name the cure; reasons (UPPER_SNAKE_CASE) are for programs and never change.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import IntEnum
 from urllib.parse import quote
 
-import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
@@ -29,6 +29,22 @@ _MOST_DESCRIPTION_BYTES = 400
 _SENT_AS_IT_IS = "".join(map(chr, range(0x20, 0x7F)))
 
 
+class Code(IntEnum):
+    """Those of google.rpc.Code, and so of gRPC's status codes, that are ours to say: raising needs no grpc."""
+
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+
+
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
     """One field that is wrong: its path as in the request, and what to do about it."""
@@ -42,7 +58,7 @@ class MailerError(Exception):
 
     def __init__(
         self,
-        code: grpc.StatusCode,
+        code: Code,
         reason: str,
         message: str,
         metadata: Mapping[str, str] | None = None,
@@ -65,7 +81,7 @@ class MailerError(Exception):
             shown = _cut(value, _MOST_VALUE_BYTES)
             if info.ByteSize() + len(name) + len(shown.encode()) <= _MOST_METADATA_BYTES:
                 info.metadata[name] = shown
-        status = status_pb2.Status(code=self.code.value[0], message=_cut(self.message, _MOST_MESSAGE_BYTES))
+        status = status_pb2.Status(code=self.code, message=_cut(self.message, _MOST_MESSAGE_BYTES))
         for detail in (info, *self.details()):
             packed = Any()
             packed.Pack(detail)
@@ -81,7 +97,7 @@ class InvalidArgument(MailerError):
     ) -> None:
         """Collect the violations; without a message of its own the first ones become the sentence."""
         self.violations = tuple(violations)
-        super().__init__(grpc.StatusCode.INVALID_ARGUMENT, reason, message or _sentence(self.violations))
+        super().__init__(Code.INVALID_ARGUMENT, reason, message or _sentence(self.violations))
 
     def details(self) -> Iterable[Message]:
         """Return BadRequest with all violations, or with as many as fit and how many there are beside them."""
@@ -104,7 +120,7 @@ class NotFound(MailerError):
 
     def __init__(self, message: str, *, reason: str = "NOT_FOUND", metadata: Mapping[str, str] | None = None) -> None:
         """Say what was looked for."""
-        super().__init__(grpc.StatusCode.NOT_FOUND, reason, message, metadata)
+        super().__init__(Code.NOT_FOUND, reason, message, metadata)
 
 
 class AlreadyExists(MailerError):
@@ -114,7 +130,7 @@ class AlreadyExists(MailerError):
         self, message: str, *, reason: str = "ALREADY_EXISTS", metadata: Mapping[str, str] | None = None
     ) -> None:
         """Say what exists."""
-        super().__init__(grpc.StatusCode.ALREADY_EXISTS, reason, message, metadata)
+        super().__init__(Code.ALREADY_EXISTS, reason, message, metadata)
 
 
 class FailedPrecondition(MailerError):
@@ -122,7 +138,7 @@ class FailedPrecondition(MailerError):
 
     def __init__(self, message: str, *, reason: str, metadata: Mapping[str, str] | None = None) -> None:
         """Say which state is in the way."""
-        super().__init__(grpc.StatusCode.FAILED_PRECONDITION, reason, message, metadata)
+        super().__init__(Code.FAILED_PRECONDITION, reason, message, metadata)
 
 
 class Aborted(MailerError):
@@ -130,7 +146,7 @@ class Aborted(MailerError):
 
     def __init__(self, message: str, *, reason: str, metadata: Mapping[str, str] | None = None) -> None:
         """Say who won."""
-        super().__init__(grpc.StatusCode.ABORTED, reason, message, metadata)
+        super().__init__(Code.ABORTED, reason, message, metadata)
 
 
 class PermissionDenied(MailerError):
@@ -138,7 +154,7 @@ class PermissionDenied(MailerError):
 
     def __init__(self, message: str, *, reason: str, metadata: Mapping[str, str] | None = None) -> None:
         """Say what is missing."""
-        super().__init__(grpc.StatusCode.PERMISSION_DENIED, reason, message, metadata)
+        super().__init__(Code.PERMISSION_DENIED, reason, message, metadata)
 
 
 class ResourceExhausted(MailerError):
@@ -153,7 +169,7 @@ class ResourceExhausted(MailerError):
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         """Say what is full and when to come again."""
-        super().__init__(grpc.StatusCode.RESOURCE_EXHAUSTED, reason, message, metadata)
+        super().__init__(Code.RESOURCE_EXHAUSTED, reason, message, metadata)
         self.retry_after = retry_after
 
     def details(self) -> Iterable[Message]:
@@ -166,7 +182,7 @@ class Unavailable(MailerError):
 
     def __init__(self, message: str, *, reason: str, metadata: Mapping[str, str] | None = None) -> None:
         """Say what is away."""
-        super().__init__(grpc.StatusCode.UNAVAILABLE, reason, message, metadata)
+        super().__init__(Code.UNAVAILABLE, reason, message, metadata)
 
 
 class DataLoss(MailerError):
@@ -174,7 +190,7 @@ class DataLoss(MailerError):
 
     def __init__(self, message: str, *, reason: str, metadata: Mapping[str, str] | None = None) -> None:
         """Say what is damaged."""
-        super().__init__(grpc.StatusCode.DATA_LOSS, reason, message, metadata)
+        super().__init__(Code.DATA_LOSS, reason, message, metadata)
 
 
 class CannotStart(Exception):

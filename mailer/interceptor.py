@@ -33,6 +33,7 @@ Context: TypeAlias = "ServicerContext[Any, Any]"
 # Part of the server, not of the business: never waited for at a stop, never refused because of one.
 _HOUSEKEEPING = ("/grpc.health.", "/grpc.reflection.")
 _COME_AGAIN = timedelta(seconds=1)
+_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class Calls:
@@ -148,7 +149,7 @@ class Outermost(ServerInterceptor):
                 code = grpc.StatusCode.INTERNAL
                 log.exception("a call failed with a bug of ours")
                 await context.abort(code, "Internal error; the server's log tells more.")
-            code = known.code
+            code = _STATUS_CODES[known.code]
             await _abort(context, known)
         finally:
             self._calls.end(stream=stream)

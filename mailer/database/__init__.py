@@ -1,6 +1,8 @@
 """SQLite (or PostgreSQL) behind one writer and a few readers."""
 
-from mailer.database.database import Database
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from mailer.database.errors import (
     DatabaseBusy,
     DatabaseFull,
@@ -9,11 +11,14 @@ from mailer.database.errors import (
     DatabaseUnavailable,
     DatabaseUnusable,
 )
-from mailer.database.file import users_lock_path
-from mailer.database.migrate import Migrations, migrate, migrate_all
+from mailer.database.portability import portable
 from mailer.database.transactions import Unfinished
 from mailer.database.types import Instant
-from mailer.database.writer_process import portable
+
+if TYPE_CHECKING:
+    from mailer.database.database import Database
+    from mailer.database.file import users_lock_path
+    from mailer.database.migrate import Migrations, migrate_all
 
 __all__ = [
     "Database",
@@ -26,8 +31,17 @@ __all__ = [
     "Instant",
     "Migrations",
     "Unfinished",
-    "migrate",
     "migrate_all",
     "portable",
     "users_lock_path",
 ]
+
+# Imported when it is asked for: the writer's process has no use for it, and is small without.
+_LATER = {"Database": "database", "Migrations": "migrate", "migrate_all": "migrate", "users_lock_path": "file"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is only now asked for."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

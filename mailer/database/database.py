@@ -5,12 +5,13 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection
 
 from mailer.clock import Clock
 from mailer.database.engine import Location, locate, read_engine
@@ -25,11 +26,14 @@ from mailer.database.errors import (
     wrote_in_a_read,
 )
 from mailer.database.file import DatabaseFile
-from mailer.database.identity import ensure_identity, identity
+from mailer.database.identity import ensure_identity
+from mailer.database.mark import is_marked
 from mailer.database.migrate import Migrations, migrate_all
-from mailer.database.transactions import GroupOutcome, Outcome, Task, Transactions
+from mailer.database.portability import is_portable
+from mailer.database.probes import look, touch
+from mailer.database.transactions import GroupOutcome, Outcome, Task, Transactions, finished
 from mailer.database.writer import Job, Writer
-from mailer.database.writer_process import WriterLost, WriterProcess, is_portable, portable
+from mailer.database.writer_process import NotPortable, WriterLost, WriterProcess
 from mailer.log import get_logger
 
 log = get_logger(__name__)
@@ -55,7 +59,7 @@ class Database:
     ) -> None:
         """Use `open` instead."""
         self.location = location
-        self._file = DatabaseFile(location.path, let_go=self._disconnect) if location.is_sqlite else None
+        self._file = _guarded(location.path, self._disconnect) if location.is_sqlite else None
         self._transactions = Transactions(location, busy_timeout=busy_timeout, file=self._file)
         self._read_engine = read_engine(location, busy_timeout=busy_timeout, connections=readers)
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="database-reader")
@@ -97,7 +101,9 @@ class Database:
             database._dispose()
             raise
         if portable_modules and location.is_sqlite:
-            database._writer_process = WriterProcess(url, busy_timeout=busy_timeout, modules=portable_modules)
+            database._writer_process = WriterProcess(
+                url, busy_timeout=busy_timeout, modules=portable_modules, clock=clock
+            )
             await database._writer_process.start()
         database._writer.start()
         return database
@@ -158,7 +164,7 @@ class Database:
     async def probe(self) -> bool:
         """Ask the database whether it works, and notice a replaced one; returns `healthy`. Never raises."""
         try:
-            await self.write(_nothing if self.healthy else _touch)
+            await self.write(look if self.healthy else touch)
             if self._is_full():
                 self._note(DatabaseFull())  # also for a service that has nothing to write at present
         except DatabaseReplaced:
@@ -227,19 +233,33 @@ class Database:
     async def _run_portable(self, tasks: Sequence[Task]) -> GroupOutcome:
         """Run a group in the writer's process; here where there is none, or none yet."""
         process = self._writer_process
-        if process is None or not process.is_ready:
+        if process is None or not await process.is_ready():
             return await self._run(tasks)
         try:
-            with self._in_use():
-                outcome = await process.run(tasks)
-        except DatabaseUnavailable as error:
-            outcome = GroupOutcome([Outcome(error=error.again()) for _ in tasks], None, error)
-            if isinstance(error, WriterLost):
-                log.error("the process that writes the database has ended; another one is started")
-                await process.start()
-                # What of the group is in the database, nobody knows: as after a restore, all is read anew.
-                self._tell_replaced()
+            outcome = await process.run(tasks)
+        except NotPortable:
+            return await self._run(tasks)
+        except WriterLost as lost:
+            return self._noted(await self._loop.run_in_executor(self._write_thread, self._after_loss, lost, tasks))
+        if outcome.problem is not None:
+            # Where the file is lost, this process lets go of it as well, or nobody could put another in its place.
+            with suppress(DatabaseUnavailable), self._in_use():
+                pass
         return self._noted(outcome)
+
+    def _after_loss(self, lost: WriterLost, tasks: Sequence[Task]) -> GroupOutcome:
+        """Answer for a process that did not: what it had committed counts, and what it had not is done here."""
+        if lost.outcome is None:
+            return self._transactions.run(tasks)
+        try:
+            with self._transactions.connection() as connection:
+                is_committed = is_marked(connection, lost.mark)
+        except Exception as error:  # noqa: BLE001 (whatever a driver raises is answered)
+            cause = unavailable(error) or DatabaseGone()
+            log.error("what the process that ended wrote last is not known: all is read anew", cause=str(error))
+            self._in_loop(self._tell_replaced)
+            return GroupOutcome([Outcome(error=cause.again()) for _ in tasks], None, cause)
+        return finished(lost.outcome) if is_committed else self._transactions.run(tasks)
 
     def _noted(self, outcome: GroupOutcome) -> GroupOutcome:
         """Remember how a group went, before it is answered."""
@@ -284,15 +304,11 @@ class Database:
             self._loop.call_soon_threadsafe(call)
 
 
-@portable
-def _nothing(connection: Connection) -> None:
-    """Take the write lock and look: enough to see a database that is locked, gone or replaced."""
+def _guarded(path: Path, let_go: Callable[[], None]) -> DatabaseFile:
+    def say(is_another: bool) -> None:
+        log.warning("the database file was taken up again", exchanged=is_another)
 
-
-@portable
-def _touch(connection: Connection) -> None:
-    """Write a row: the only way to learn that a full disk has room again."""
-    connection.execute(update(identity).values(created_time=identity.c.created_time))
+    return DatabaseFile(path, let_go=let_go, on_taken_up=say)
 
 
 def _report_sqlite_version() -> None:

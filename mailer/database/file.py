@@ -14,9 +14,6 @@ from pathlib import Path
 from mailer.database.engine import check_ours
 from mailer.database.errors import DatabaseGone, DatabaseUnusable
 from mailer.lockfile import LockFile
-from mailer.log import get_logger
-
-log = get_logger(__name__)
 
 Inode = tuple[int, int]
 
@@ -32,11 +29,17 @@ def users_lock_path(path: Path) -> Path:
 class DatabaseFile:
     """Counts who uses the file; all of them gone, a lost file is let go of and its successor taken up."""
 
-    def __init__(self, path: Path, *, let_go: Callable[[], None]) -> None:
-        """Take the path and what closes every idle connection."""
+    def __init__(
+        self, path: Path, *, let_go: Callable[[], None], on_taken_up: Callable[[bool], None] = lambda _: None
+    ) -> None:
+        """Take the path and what closes every idle connection.
+
+        `on_taken_up` hears that the file is back, and whether it is another one.
+        """
         self._path = path
         self._wal = Path(f"{path}-wal")
         self._let_go = let_go
+        self._on_taken_up = on_taken_up
         self._lock = LockFile(users_lock_path(path))
         self._guard = threading.Lock()
         self._users = 0
@@ -94,7 +97,7 @@ class DatabaseFile:
             self._lock.release()
             raise DatabaseGone(f"The database file cannot be used: {error}") from error
         if before is not None:
-            log.warning("the database file was taken up again", exchanged=before != present)
+            self._on_taken_up(before != present)
         self._inode, self._last = present, (present, None)
 
     def _detach(self) -> None:

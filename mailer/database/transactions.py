@@ -54,6 +54,9 @@ class GroupOutcome:
     problem: BaseException | None = None  # of the database itself: then every task failed by it
 
 
+BeforeCommit = Callable[[Connection, Sequence[Outcome], str], None]
+
+
 class Transactions:
     """Runs groups, one at a time, over a connection that takes the write lock at its start."""
 
@@ -73,14 +76,21 @@ class Transactions:
         with self._in_use(), self._engine.connect() as connection:
             yield connection
 
-    def run(self, tasks: Sequence[Task]) -> GroupOutcome:
-        """Run one group; a failure of the database itself, or of the COMMIT, fails every task of it."""
+    def run(self, tasks: Sequence[Task], *, before_commit: BeforeCommit | None = None) -> GroupOutcome:
+        """Run one group; a failure of the database itself, or of the COMMIT, fails every task of it.
+
+        `before_commit` gets the outcomes and the incarnation of a group that changed rows. It may write, too; its
+        failure is the group's.
+        """
         incarnation = None
         try:
             with self.connection() as connection, connection.begin():
                 incarnation = self._read_incarnation(connection)
+                changes = self._count_changes(connection)
                 alone = len(tasks) == 1
                 outcomes = [_run_one(connection, task, incarnation, alone=alone) for task in tasks]
+                if before_commit is not None and self._count_changes(connection) > changes:
+                    before_commit(connection, outcomes, incarnation)
         except _RolledBack as only:
             return GroupOutcome([Outcome(error=only.error)], incarnation)
         except BaseException as error:  # noqa: BLE001 (whatever a driver raises is answered)
@@ -88,10 +98,13 @@ class Transactions:
             if cause is not error:
                 cause.__cause__ = error
             return GroupOutcome([Outcome(error=_own_copy(cause)) for _ in tasks], incarnation, cause)
-        return GroupOutcome([_finished(one) for one in outcomes], incarnation)
+        return finished(GroupOutcome(outcomes, incarnation))
 
     def _in_use(self) -> AbstractContextManager[None]:
         return nullcontext() if self._file is None else self._file.in_use()
+
+    def _count_changes(self, connection: Connection) -> int:
+        return driver(connection).total_changes if self._location.is_sqlite else 0
 
     def _read_incarnation(self, connection: Connection) -> str:
         present = self._find_incarnation(connection)
@@ -138,6 +151,11 @@ def _run_one(connection: Connection, task: Task, incarnation: str, *, alone: boo
     if savepoint is not None:
         savepoint.commit()
     return Outcome(result=result)
+
+
+def finished(outcome: GroupOutcome) -> GroupOutcome:
+    """Return a group that was committed with its results finished."""
+    return GroupOutcome([_finished(one) for one in outcome.outcomes], outcome.incarnation, outcome.problem)
 
 
 def _finished(outcome: Outcome) -> Outcome:

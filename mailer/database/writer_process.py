@@ -3,259 +3,223 @@
 SQLite's driver lets go of the interpreter at every statement, and gets it back only when the event loop pauses: so two
 threads of one process wait for each other most of the time. A process has an interpreter to itself.
 
-Tasks travel there by pickle over a socket pair, and so do their outcomes. The process does nothing by itself, has no
-task but the one it was given last, and ends with its parent, however that ends.
+Groups travel there by pickle over a socket pair, and so do their outcomes. Whenever that process is not to be had, the
+thread writes everything, and nothing is lost but speed.
 """
 
 import asyncio
-import ctypes
-import gc
 import os
 import pickle
 import signal
 import socket
-import struct
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import timedelta
-from importlib import import_module
-from typing import Any, BinaryIO, TypeVar
+from uuid import uuid4
 
-from mailer.database.engine import locate
-from mailer.database.errors import DatabaseGone
-from mailer.database.file import DatabaseFile
-from mailer.database.transactions import GroupOutcome, Outcome, Task, Transactions
+from mailer import __version__
+from mailer.clock import Clock
+from mailer.database.mark import Mark
+from mailer.database.note import Note
+from mailer.database.parcel import LENGTH, unpack
+from mailer.database.transactions import GroupOutcome, Task
+from mailer.database.writer_main import READY, Setup
 from mailer.log import get_logger
 
 log = get_logger(__name__)
 
-F = TypeVar("F", bound=Callable[..., Any])
-
+_MODULE = "mailer.database.writer_main"
+_START_SECONDS = 60.0
+_ANSWER_SECONDS = 60.0  # beside the time for which it may wait for the database
 _END_SECONDS = 10.0
-_ANSWER_SECONDS = 60.0  # beyond what a lock may take: a process that is stuck for longer is given up
-_LENGTH = struct.Struct(">Q")  # in front of each parcel
-_READY = b"ready"
-_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
-
-_portable: set[Callable[..., Any]] = set()
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 10.0
+_LONG_LIFE = 60.0
 
 
-def portable(function: F) -> F:
-    """Mark a function of a module as one that may run in the writer's process.
+class WriterLost(Exception):
+    """The process ended, or was ended, before it answered. It is gone, and what it left behind tells the rest."""
 
-    It works on the connection alone; its arguments and its result are plain data, and it changes no argument.
-    """
-    _portable.add(function)
-    return function
-
-
-def is_portable(function: Callable[..., Any]) -> bool:
-    """Say whether a function may run in the writer's process."""
-    return function in _portable
+    def __init__(self, mark: Mark, outcome: GroupOutcome | None) -> None:
+        """Keep what is in the database if the group is, and what it came to then; None if it cannot be."""
+        super().__init__()
+        self.mark = mark
+        self.outcome = outcome
 
 
-@dataclass(frozen=True, slots=True)
-class _Setup:
-    """What the process is told first."""
-
-    url: str
-    busy_timeout: timedelta
-    modules: Sequence[str]  # with the functions that will come
-
-
-class WriterLost(DatabaseGone):
-    """The writer's process ended, or does not answer: whether the last group was committed is not known."""
-
-    def __init__(self) -> None:
-        """Say so."""
-        super().__init__("The process that writes the database has ended; another one is started.")
+class NotPortable(Exception):
+    """The arguments of a task are no plain data: it cannot travel."""
 
 
 class WriterProcess:
     """The process, seen from its parent."""
 
-    def __init__(self, url: str, *, busy_timeout: timedelta, modules: Sequence[str]) -> None:
+    def __init__(self, url: str, *, busy_timeout: timedelta, modules: Sequence[str], clock: Clock) -> None:
         """Start nothing yet."""
-        self._setup = _Setup(url, busy_timeout, modules)
+        self._url = url
+        self._busy_timeout = busy_timeout
+        self._modules = modules
+        self._clock = clock
         self._answer_seconds = _ANSWER_SECONDS + busy_timeout.total_seconds()
         self._process: subprocess.Popen[bytes] | None = None
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._stream: _Stream | None = None
+        self._note: Note | None = None
         self._starting: asyncio.Task[None] | None = None
         self._is_ready = False
+        self._mark = Mark("", 0)
+        self._started_at = 0.0
+        self._next_start = 0.0
+        self._pause = 0.0
+        self._is_missed = False  # and the log has said so
 
     @property
     def process_id(self) -> int | None:
         """Return its id; None while there is none."""
         return self._process.pid if self._process is not None else None
 
-    @property
-    def is_ready(self) -> bool:
-        """Say whether it has started and can be given tasks."""
-        return self._is_ready
-
     async def start(self) -> None:
-        """Start it; `is_ready` says when it can be used."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._reader, self._writer = await asyncio.open_connection(sock=ours)
-            self._process = subprocess.Popen(  # noqa: S603, ASYNC220 (this very module, and it takes a millisecond)
-                [sys.executable, "-m", __name__, str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-            )
-        self._starting = asyncio.create_task(self._set_up())
+        """Start it; `is_ready` says when it can be used. Raises nothing: it is tried again later."""
+        self._started_at = self._clock.monotonic()
+        self._mark = Mark(uuid4().hex, 0)
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                self._stream = await asyncio.open_connection(sock=ours)
+                self._note = Note.new()
+                handles = (theirs.fileno(), self._note.descriptor)
+                self._process = subprocess.Popen(  # noqa: S603, ASYNC220 (our own module; it takes a millisecond)
+                    [sys.executable, "-m", _MODULE, *map(str, (*handles, os.getpid()))],
+                    pass_fds=handles,
+                    stdin=subprocess.DEVNULL,
+                )
+        except OSError as error:
+            await self._do_without(str(error))
+        else:
+            self._starting = asyncio.create_task(self._set_up(), name="writer's process")
+
+    async def is_ready(self) -> bool:
+        """Say whether it can be given tasks; one that ended is started again after a while."""
+        if self._is_ready:
+            return True
+        now = self._clock.monotonic()
+        if self._stream is None and now >= self._next_start:
+            await self.start()
+        elif self._stream is not None and now - self._started_at > _START_SECONDS:
+            await self._do_without(f"it was not ready after {_START_SECONDS:.0f} s")
+        return False
 
     async def run(self, tasks: Sequence[Task]) -> GroupOutcome:
-        """Let it run a group; see `Transactions.run`. Raises WriterLost."""
-        parcel = pickle.dumps(tasks, pickle.HIGHEST_PROTOCOL)
+        """Let it run a group; see `Transactions.run`. Raises WriterLost, and NotPortable before anything is done."""
+        mark = self._mark = Mark(self._mark.writer_id, self._mark.group + 1)
+        try:
+            parcel = pickle.dumps((mark.group, tasks), pickle.HIGHEST_PROTOCOL)
+        except Exception as error:
+            raise NotPortable from error
         try:
             async with asyncio.timeout(self._answer_seconds):
                 await self._send(parcel)
-                return _unpacked(await self._receive())
-        except (EOFError, OSError):  # TimeoutError is one
-            self._let_go()
-            raise WriterLost from None
+                answer = await self._receive()
+        except (EOFError, OSError) as error:
+            raise await self._lost(mark, silent=isinstance(error, TimeoutError)) from None
+        return unpack(answer)
 
     async def close(self) -> None:
         """Let it end, and see that it does."""
         if self._starting is not None:
             self._starting.cancel()
-        process = self._process
-        self._let_go()
-        if process is not None:
-            await asyncio.to_thread(_see_end, process)
+        await self._end()
 
     async def _set_up(self) -> None:
+        setup = Setup(__version__, self._mark.writer_id, self._url, self._busy_timeout, self._modules)
         try:
-            await self._send(pickle.dumps(self._setup, pickle.HIGHEST_PROTOCOL))
-            self._is_ready = await self._receive() == _READY
+            await self._send(pickle.dumps(setup, pickle.HIGHEST_PROTOCOL))
+            problem = await self._receive()
         except (EOFError, OSError):
-            self._let_go()
-            log.error("the process that writes the database did not start: this process writes alone")
+            await self._do_without("it ended while it started")
+        else:
+            if problem != READY:
+                await self._do_without(problem.decode())
+                return
+            self._is_ready = True
+            if self._is_missed:
+                self._is_missed = False
+                log.info("the process that writes the database is back")
 
     async def _send(self, parcel: bytes) -> None:
-        if self._writer is None:
+        if self._stream is None:
             raise EOFError
-        self._writer.write(_LENGTH.pack(len(parcel)))
-        self._writer.write(parcel)
-        await self._writer.drain()
+        _, writer = self._stream
+        writer.write(LENGTH.pack(len(parcel)))
+        writer.write(parcel)
+        await writer.drain()
 
     async def _receive(self) -> bytes:
-        if self._reader is None:
+        if self._stream is None:
             raise EOFError
-        (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
-        return await self._reader.readexactly(length)
+        reader, _ = self._stream
+        (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+        return await reader.readexactly(length)
 
-    def _let_go(self) -> None:
-        """Close the connection, which ends the process if it still lives; one that does not hear is killed."""
+    async def _do_without(self, why: str) -> None:
+        """Note that there is none, and say so once."""
+        self._pause_before_next()
+        if not self._is_missed:
+            self._is_missed = True
+            log.error(
+                "the process that writes the database does not start: this one writes everything, more slowly, "
+                "and tries again now and then",
+                error=why,
+            )
+        await self._end(kill=True)
+
+    async def _lost(self, mark: Mark, *, silent: bool) -> WriterLost:
+        """Bury it, and return what it left behind."""
+        note, self._note = self._note, None
+        status = await self._end(kill=silent)
+        parcel = None
+        if note is not None:
+            parcel = note.read(mark.group)
+            note.close()
+        if self._clock.monotonic() - self._started_at >= _LONG_LIFE:
+            self._pause, self._next_start = 0.0, 0.0
+        else:
+            self._pause_before_next()
+        how = "it did not answer, and was killed" if silent else _how_it_ended(status)
+        log.error("the process that writes the database has ended: another one is started", cause=how)
+        return WriterLost(mark, unpack(parcel) if parcel is not None else None)
+
+    def _pause_before_next(self) -> None:
+        self._next_start = self._clock.monotonic() + self._pause
+        self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
+
+    async def _end(self, *, kill: bool = False) -> int | None:
+        """Let it end, or kill it, and return its exit status once it is gone."""
+        process, self._process = self._process, None
+        stream, self._stream = self._stream, None
+        note, self._note = self._note, None
         self._is_ready = False
-        if self._writer is not None:
-            self._writer.close()
-        self._reader = self._writer = None
+        if stream is not None:
+            stream[1].close()
+        if note is not None:
+            note.close()
+        return await asyncio.to_thread(_see_end, process, kill=kill) if process is not None else None
 
 
-def _see_end(process: "subprocess.Popen[bytes]") -> None:
+_Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+def _see_end(process: "subprocess.Popen[bytes]", *, kill: bool) -> int:
+    if kill:
+        process.kill()
     try:
-        process.wait(_END_SECONDS)
+        return process.wait(_END_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait()
+        return process.wait()
 
 
-def _packed(outcome: GroupOutcome) -> bytes:
-    """Return the outcome as bytes; errors travel without their traceback, whatever their constructor takes."""
-    outcomes = [(one.result, _taken_apart(one.error)) for one in outcome.outcomes]
-    return pickle.dumps((outcomes, outcome.incarnation, _taken_apart(outcome.problem)), pickle.HIGHEST_PROTOCOL)
-
-
-def _unpacked(parcel: bytes) -> GroupOutcome:
-    outcomes, incarnation, problem = pickle.loads(parcel)  # noqa: S301 (from our own child)
-    return GroupOutcome(
-        [Outcome(result, _put_together(error)) for result, error in outcomes], incarnation, _put_together(problem)
-    )
-
-
-_Error = tuple[type[BaseException], tuple[Any, ...], dict[str, Any]]
-
-
-def _taken_apart(error: BaseException | None) -> _Error | None:
-    if error is None:
-        return None
-    parts = (type(error), error.args, error.__dict__)
-    try:
-        pickle.dumps(parts)
-    except Exception:  # noqa: BLE001 (a driver's error may hold anything)
-        return RuntimeError, (f"{type(error).__name__}: {error}",), {}
-    return parts
-
-
-def _put_together(parts: _Error | None) -> BaseException | None:
-    if parts is None:
-        return None
-    kind, arguments, state = parts
-    error = kind.__new__(kind, *arguments)
-    error.args = arguments
-    error.__dict__.update(state)
-    return error
-
-
-def main(descriptor: int, parent: int) -> int:
-    """Run groups until the parent has ended, or closed the connection."""
-    # Ctrl-C reaches every process of a terminal: when it is time to end is the parent's to say.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with suppress(OSError, AttributeError):  # Linux has it; elsewhere the closed connection says the same
-        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != parent:
-        return 0
-    with (
-        suppress(EOFError, OSError),
-        os.fdopen(descriptor, "rb") as source,
-        os.fdopen(os.dup(descriptor), "wb") as sink,
-    ):
-        setup: _Setup = pickle.loads(_read(source))  # noqa: S301 (from our own parent)
-        for module in setup.modules:
-            import_module(module)
-        location = locate(setup.url)
-
-        def let_go() -> None:
-            transactions.disconnect()
-
-        file = DatabaseFile(location.path, let_go=let_go)
-        transactions = Transactions(location, busy_timeout=setup.busy_timeout, file=file)
-        _write(sink, _READY)
-        gc.collect()
-        gc.freeze()
-        try:
-            while True:
-                tasks = pickle.loads(_read(source))  # noqa: S301 (from our own parent)
-                _write(sink, _packed(transactions.run(tasks)))
-        finally:
-            file.close()
-    return 0
-
-
-def _read(source: BinaryIO) -> bytes:
-    """Return the next parcel. Raises EOFError when the parent is gone."""
-    head = source.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        raise EOFError
-    (length,) = _LENGTH.unpack(head)
-    return source.read(length)
-
-
-def _write(sink: BinaryIO, parcel: bytes) -> None:
-    sink.write(_LENGTH.pack(len(parcel)))
-    sink.write(parcel)
-    sink.flush()
-
-
-if __name__ == "__main__":
-    # Under its own name, or what is pickled here would belong to a module that the parent does not know.
-    from mailer.database.writer_process import main as _main
-
-    sys.exit(_main(int(sys.argv[1]), int(sys.argv[2])))
+def _how_it_ended(status: int | None) -> str:
+    if status is not None and status < 0:
+        return f"by signal {signal.Signals(-status).name}"
+    return f"with exit status {status}"

@@ -5,10 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-import grpc
-
 from mailer.clock import Clock
-from mailer.errors import MailerError, Unavailable
+from mailer.errors import Code, MailerError, Unavailable
 
 
 class Phase(StrEnum):
@@ -76,7 +74,7 @@ class Job:
 
 def _late(limit_seconds: float) -> MailerError:
     return MailerError(
-        grpc.StatusCode.DEADLINE_EXCEEDED,
+        Code.DEADLINE_EXCEEDED,
         "BACKUP_TIMED_OUT",
         f"Not finished within {limit_seconds:.3g} s; nothing was changed. Repeat it with a longer deadline.",
     )

@@ -45,6 +45,8 @@ from services.sender.verification import Verifier
 from services.sender.worker import Worker
 
 HERE = Path(__file__).parent
+PORTABLE_MODULES = tuple(module.__name__ for module in (batch, book, turn))
+"""With what the sender writes all the time."""
 
 
 @asynccontextmanager
@@ -231,7 +233,7 @@ def main() -> int:
         service=sender_pb2.DESCRIPTOR.services_by_name["Sender"],
         migrations=[Migrations("sender", HERE / "migrations")],
         build=build,
-        portable_modules=[module.__name__ for module in (batch, book, turn)],
+        portable_modules=PORTABLE_MODULES,
     )
 
 

@@ -24,8 +24,9 @@ from services.sender.jobs import Job, Queues
 from services.sender.ledger import Ledger
 from services.sender.options import Options, read_options
 from services.sender.outbox import Claimed, Postponed
-from services.sender.programs import Program, Programs
+from services.sender.programs import Programs
 from services.sender.roster import Roster
+from services.sender.shelf import Program
 from services.sender.states import Policy
 from services.sender.turn import give_back, take_turn
 from services.sender.worker import Worker

@@ -17,7 +17,8 @@ from services.sender.batch import Batch, store_batch
 from services.sender.identity import delivery_key, first_key
 from services.sender.options import read_options
 from services.sender.outbox import Waiting
-from services.sender.programs import Program, Programs
+from services.sender.programs import Programs
+from services.sender.shelf import Program
 from services.sender.states import Policy
 
 MOST_RECIPIENTS = 1000

@@ -13,7 +13,7 @@ from mailer.v1 import sender_pb2
 from services.sender.book import Streak
 from services.sender.dots import Dot, Dots
 from services.sender.outbox import Claimed
-from services.sender.programs import Program
+from services.sender.shelf import Program
 from services.sender.states import Policy
 
 A = TypeVar("A")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from mailer.message.mime import RenderedMessage
 from services.sender.outbox import Claimed
-from services.sender.programs import Program, Shelf
+from services.sender.shelf import Program, Shelf
 
 MOST_BYTES = 4 * 1024 * 1024
 """So much is rendered of one claim: claims of large messages would fill the memory."""

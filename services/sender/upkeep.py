@@ -92,14 +92,17 @@ class Upkeep:
         self._was_replaced.set()
 
     async def _begin_anew(self) -> None:
-        """Start over after a restore: the restored rows may carry claims of ours. Who restored has counted them."""
+        """Start over after a restore: the restored rows may carry claims of ours. Who restored has counted them.
+
+        The same where it is not known whether our last claims are in the database.
+        """
         self._feeder.drop_all()
         before = self._worker.worker_id
         lock = await self._worker.become_another()
         self._retired.append((lock, self._under_way()))
         await self._database.write(outbox.take_back_all, before, self._clock.now())
         self._was_replaced.clear()
-        log.warning("the database was restored: claims were dropped")
+        log.warning("begun anew: what the database has of ours is another's, or not known", dropped="claims")
         self._feeder.wake()
 
     def _retire(self) -> None:

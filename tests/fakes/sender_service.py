@@ -25,7 +25,7 @@ from mailer.secrets import SealingKey, Secret
 from mailer.server import GrpcServer
 from mailer.service import ServiceProcess, watch_database
 from mailer.v1 import sender_pb2, sender_pb2_grpc
-from services.sender.__main__ import build
+from services.sender.__main__ import PORTABLE_MODULES, build
 from services.sender.config import SenderSettings
 from tests.fakes.clock import FakeClock
 
@@ -170,12 +170,18 @@ class SenderService:
 
 
 @asynccontextmanager
-async def sender_service(folder: Path, clock: Clock | None = None, **settings: Any) -> AsyncIterator[SenderService]:
+async def sender_service(
+    folder: Path, clock: Clock | None = None, *, has_writer_process: bool = False, **settings: Any
+) -> AsyncIterator[SenderService]:
     """Run a sender over the database in the folder, made when it is not there."""
     clock = clock or SystemClock()
     known = SenderSettings(data_dir=folder, sealing_key=Secret(KEY), stop_grace=timedelta(seconds=1), **settings)
     database = await Database.open(
-        f"sqlite:///{folder}/mailer.db", clock=clock, migrations=[MIGRATIONS], busy_timeout=known.database_busy_timeout
+        f"sqlite:///{folder}/mailer.db",
+        clock=clock,
+        migrations=[MIGRATIONS],
+        busy_timeout=known.database_busy_timeout,
+        portable_modules=PORTABLE_MODULES if has_writer_process else (),
     )
     registry = new_registry()
     server = GrpcServer(

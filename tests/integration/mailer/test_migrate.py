@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mailer.database import Database, DatabaseUnusable, Migrations, migrate, migrate_all, users_lock_path
-from mailer.database.migrate import schema_revisions
+from mailer.database import Database, DatabaseUnusable, Migrations, migrate_all, users_lock_path
+from mailer.database.migrate import migrate, schema_revisions
 from mailer.lockfile import LockFile
 from tests.fakes.clock import FakeClock
 
@@ -101,7 +101,7 @@ async def test_the_revisions_of_all_owners_can_be_read(
     database_url: str, letters: Migrations, clock: FakeClock
 ) -> None:
     database = await Database.open(database_url, clock=clock, migrations=[letters])
-    assert await database.read(schema_revisions) == {"database": "database_0001", "letters": "letters_0001"}
+    assert await database.read(schema_revisions) == {"database": "database_0002", "letters": "letters_0001"}
     await database.close()
 
 

@@ -4,10 +4,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-import grpc
 import pytest
 
-from mailer.errors import FieldViolation, InvalidArgument, MailerError, ResourceExhausted, Unavailable
+from mailer.errors import Code, FieldViolation, InvalidArgument, MailerError, ResourceExhausted, Unavailable
 from mailer.v1 import scheduler_pb2
 from services.scheduler import runs, trouble
 from tests.fakes.sender import FakeSender
@@ -137,7 +136,7 @@ async def test_a_bug_of_the_sender_that_stays_pauses_the_run_and_resume_tries_ag
 ) -> None:
     monkeypatch.setattr(trouble, "MOST_BUGS", 3)
     campaign_id = await draft(scheduler.stub, 35)
-    sender.errors.extend([MailerError(grpc.StatusCode.INTERNAL, "", "")] * 3)
+    sender.errors.extend([MailerError(Code.INTERNAL, "", "")] * 3)
     await schedule(scheduler.stub, campaign_id)
     campaign = await reaches(scheduler.stub, campaign_id, Campaign.STATE_PAUSED)
     assert "3 times in a row" in campaign.state_reason
