@@ -39,7 +39,8 @@ _NEVER_ENCODED = re.compile(r"list-.*|references|in-reply-to|auto-submitted|prec
 _WORD_BREAK = re.compile(r"(?<=[^ ]) (?=[^ ])")
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 # What stays as it is comes from RFC 2047 5 (3), the set that fits a phrase as well as plain text.
-_Q = {octet: f"={octet:02X}" for octet in range(256) if not re.match(r"[A-Za-z0-9!*+/-]", chr(octet))} | {32: "_"}
+_Q = {octet: chr(octet) if re.match(r"[A-Za-z0-9!*+/-]", chr(octet)) else f"={octet:02X}" for octet in range(256)}
+_Q[ord(" ")] = "_"
 _ENCODED_WORD_LENGTH = 75
 
 

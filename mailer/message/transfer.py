@@ -11,11 +11,12 @@ import re
 
 SOFT_BREAK = "=\r\n"
 
-_ESCAPES = {octet: f"={octet:02X}" for octet in range(256) if chr(octet) in "=\x7f" or not 32 <= octet < 127}
-del _ESCAPES[ord("\n")]
+_ESCAPES = {octet: chr(octet) for octet in range(256)}  # all octets, for to look in vain takes longest
+_ESCAPES |= {octet: f"={octet:02X}" for octet in range(256) if chr(octet) in "=\x7f" or not 32 <= octet < 127}
+_ESCAPES[ord("\n")] = "\n"
 # Longest run that may be followed by a soft break: 73 + a dot that becomes =2E + the "=" are the 76 allowed.
-_LONG = re.compile(r"(.{71,73}(?<!=)(?<!=.))(?=.)")
-_SHORT = 71  # so few characters never match _LONG
+_PARTS = re.compile(r".{71,73}(?<!=)(?<!=.)(?=.)|.+")
+_SHORT = 71  # so few characters are one part
 _PLAIN_LINE = re.compile(r"[ !-\-/-<>-~][ -<>-~]{0,70}")  # nothing to encode, nothing to break
 _CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f]")
 _BASE64_LINE = 76
@@ -35,7 +36,7 @@ def quoted_piece(text: str) -> str:
     if encoded.startswith("."):
         encoded = "=2E" + encoded[1:]
     if len(encoded) > _SHORT:
-        encoded = _LONG.sub("\\1=\n", encoded)
+        encoded = "\n".join(["=\n".join(_PARTS.findall(line)) for line in encoded.split("\n")])
     encoded = encoded.replace("\n.", "\n=2E").replace("\n", "\r\n")
     return encoded if text.endswith("\n") else encoded + SOFT_BREAK
 
