@@ -8,14 +8,13 @@ from google.protobuf.struct_pb2 import Struct, Value
 
 from mailer.message.address import Address, check_display_name, parse_address
 from mailer.message.problems import AddressProblem
-from mailer.message.variables import ALWAYS_THERE, MAX_NAME, check_variables
+from mailer.message.variables import ALWAYS_THERE, MAX_DEPTH, MAX_NAME, check_variables
 from mailer.v1 import sender_pb2
 
 MOST_VARIABLE_BYTES = 16 * 1024
 MOST_DESCRIPTION = 300
 """Characters: an answer about a thousand wrong recipients must fit into one gRPC message."""
 _NAMED, _NAMED_CHARACTERS = 10, 170
-_HARMLESS = {None, "null_value", "bool_value", "string_value"}
 
 Reason = sender_pb2.RejectedRecipient.Reason
 
@@ -58,7 +57,7 @@ def check_recipient(recipient: sender_pb2.Recipient, required: Collection[str]) 
         )
     if not _has_all(variables.fields, required):
         _refuse_missing(variables, required)
-    if not _are_plain(variables.fields):
+    if not _are_usable(variables.fields):
         _refuse_unusable(variables)
     return CheckedRecipient(address, serialized)
 
@@ -80,21 +79,30 @@ def _refuse_missing(variables: Struct, required: Iterable[str]) -> None:
         )
 
 
-def _are_plain(fields: Mapping[str, Value]) -> bool:
-    """Say whether `check_variables` cannot complain: usable names, and no lists, objects, NULs or odd numbers."""
+def _are_usable(fields: Mapping[str, Value], depth: int = 1) -> bool:
+    """Say whether `check_variables` cannot complain of these, which lie `depth` deep."""
     for name in fields:
         value = fields[name]
         text = value.string_value  # as protobuf has it, it has no lone surrogates
         if not name.isprintable() or not 0 < len(name) <= MAX_NAME or "\0" in text:
             return False
-        if not text and not _is_harmless(value):
+        if not text and not _is_usable(value, depth):
             return False
     return True
 
 
-def _is_harmless(value: Value) -> bool:
-    kind = value.WhichOneof("kind")
-    return kind in _HARMLESS or (kind == "number_value" and math.isfinite(value.number_value))
+def _is_usable(value: Value, depth: int) -> bool:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return "\0" not in value.string_value
+        case "number_value":
+            return math.isfinite(value.number_value)
+        case "struct_value":
+            return depth < MAX_DEPTH and _are_usable(value.struct_value.fields, depth + 1)
+        case "list_value":
+            return depth < MAX_DEPTH and all(_is_usable(item, depth + 1) for item in value.list_value.values)
+        case _:
+            return True
 
 
 def _refuse_unusable(variables: Struct) -> None:
@@ -171,6 +179,6 @@ def _plain(value: Value) -> Any:
         case "struct_value":
             return _values(value.struct_value)
         case "list_value":
-            return [_plain(item) for item in value.list_value.values]
+            return [item.string_value or _plain(item) for item in value.list_value.values]
         case _:
             return None

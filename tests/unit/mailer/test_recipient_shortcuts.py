@@ -41,12 +41,14 @@ def value(random: Random, texts: list[str], depth: int = 0) -> Any:
     if chance == 1 and depth < 12:
         return {random.choice(NAMES): value(random, texts, depth + 1) for _ in range(random.randrange(3))}
     if chance == 2:
-        return nested(random.randrange(6, 10))
+        return nested(random, random.randrange(6, 10))
     return random.choice([None, True, False, *NUMBERS, "", "x" * 17_000, *texts])
 
 
-def nested(depth: int) -> Any:
-    return [nested(depth - 1)] if depth else "deep"
+def nested(random: Random, depth: int) -> Any:
+    if not depth:
+        return "deep"
+    return random.choice([[nested(random, depth - 1)], {"a": nested(random, depth - 1)}])
 
 
 def generated(count: int) -> list[sender_pb2.Recipient]:
@@ -78,7 +80,7 @@ def test_a_plain_recipient_is_told_what_the_long_way_tells(monkeypatch: pytest.M
     assert sum(isinstance(one, CheckedRecipient) for one in short) > 1_000
     assert len({one[0] for one in short if not isinstance(one, CheckedRecipient)}) == 4
     monkeypatch.setattr(recipients, "_has_all", lambda *_: False)
-    monkeypatch.setattr(recipients, "_are_plain", lambda *_: False)
+    monkeypatch.setattr(recipients, "_are_usable", lambda *_: False)
     assert short == [outcome(*each) for each in given]
 
 
