@@ -17,7 +17,7 @@ _ESCAPES[ord("\n")] = "\n"
 # Longest run that may be followed by a soft break: 73 + a dot that becomes =2E + the "=" are the 76 allowed.
 _PARTS = re.compile(r".{71,73}(?<!=)(?<!=.)(?=.)|.+")
 _SHORT = 71  # so few characters are one part
-_PLAIN_LINE = re.compile(r"[ !-\-/-<>-~][ -<>-~]{0,70}")  # nothing to encode, nothing to break
+_PLAIN_LINE = re.compile(r"[ !-\-/-<>-~][ -<>-~]{0,70}+")  # nothing to encode, nothing to break
 _CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f]")
 _BASE64_LINE = 76
 

@@ -186,8 +186,8 @@ def _header(value: object) -> str:
 
 
 # Values that need neither encoding nor (in HTML) escaping, which are most: one pass decides.
-_PLAIN = re.compile(r"[ !-\-/-<>-~][ -<>-~]{0,72}")
-_PLAIN_HTML = re.compile(r"[ !#-%(-\-/-;?-~][ !#-%(-;?-~]{0,72}")
+_PLAIN = re.compile(r"[ !-\-/-<>-~][ -<>-~]{0,72}+")
+_PLAIN_HTML = re.compile(r"[ !#-%(-\-/-;?-~][ !#-%(-;?-~]{0,72}+")
 
 
 def _quoted_text(value: object) -> str:
