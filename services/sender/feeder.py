@@ -1,9 +1,7 @@
 """Keeps the queues in memory short but never empty: claims what may go out, gives back what cannot for a while."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -11,14 +9,10 @@ import structlog
 
 from mailer.clock import Clock
 from mailer.database import Database, DatabaseUnavailable
-from mailer.message.address import Address
-from mailer.message.mime import RenderedMessage
 from mailer.v1 import sender_pb2
 from services.sender import runs
-from services.sender.book import NO_STREAK, Streak
 from services.sender.bulletin import Bulletin
-from services.sender.dots import Dots
-from services.sender.failpoints import Window, reached
+from services.sender.claiming import Claiming, Errand, OpenRun
 from services.sender.go_ahead import GoAhead
 from services.sender.jobs import Job, Queues
 from services.sender.ledger import Ledger
@@ -26,9 +20,8 @@ from services.sender.options import Options, read_options
 from services.sender.outbox import Claimed, Postponed
 from services.sender.programs import Programs
 from services.sender.roster import Roster
-from services.sender.shelf import Program
 from services.sender.states import Policy
-from services.sender.turn import give_back, take_turn
+from services.sender.turn import give_back
 from services.sender.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -40,16 +33,6 @@ MOST_CLAIMED = 1000
 MOST_CLAIMED_PER_RUN = 500
 LOOK_AGAIN = timedelta(seconds=1)
 MOST_OPTIONS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class OpenRun:
-    """An active run with open deliveries, and what its first content and its options ask of an account."""
-
-    run: runs.Run
-    program: Program
-    options: Options
-    waiting_count: int  # deliveries that nobody has claimed
 
 
 class Feeder:
@@ -74,6 +57,9 @@ class Feeder:
         self._worker = worker
         self._roster = roster
         self._programs = programs
+        self._claiming = Claiming(
+            database, programs, on_change=bulletin.publish, on_claimed=self._queue, on_unused=self.give_back
+        )
         self._ledger = ledger
         self._bulletin = bulletin
         self._queues = queues
@@ -161,7 +147,7 @@ class Feeder:
         self._go_ahead.begin()
         while True:
             try:
-                found = await self._feed()
+                await self._feed()
             except DatabaseUnavailable as error:
                 log.warning("claiming waits for the database", error=str(error))
                 await self._clock.sleep(LOOK_AGAIN.total_seconds())
@@ -170,14 +156,33 @@ class Feeder:
                 log.exception("claiming failed by a bug, and is tried again")
                 await self._clock.sleep(LOOK_AGAIN.total_seconds())
                 continue
-            if found:
-                self.filled.set()
             await self._clock.wait(self._wake, LOOK_AGAIN.total_seconds())
             self._wake.clear()
 
-    async def _feed(self) -> int:
+    async def _feed(self) -> None:
         if self._ledger.is_stuck:
-            return 0
+            return
+        errand = await self._look()
+        if not errand:
+            return
+        try:
+            if errand.returned or errand.postponed:
+                # It may have a result on its way to the book, which has to be there first.
+                await self._ledger.settle()
+            await self._claiming.take_step(errand)
+            while errand.wanted and not self._ledger.is_stuck:
+                await self._claiming.take_step(errand)
+        except BaseException:
+            self._returned += [*errand.returned, *(one.claimed for one in errand.postponed)]
+            raise
+        self._drained = frozenset(errand.drained)
+        if errand.looked_for_due:
+            # Other processes defer, too: never look further ahead than a moment.
+            soon = errand.now + LOOK_AGAIN
+            self._next_due = min(errand.next_due or soon, soon)
+
+    async def _look(self) -> Errand:
+        """Look at the runs, and return what there is to do."""
         now = self._clock.now()
         life, dots = self._database.incarnation, self._worker.dots
         open_runs = await self._open_all()
@@ -195,60 +200,23 @@ class Feeder:
         ended = [run_id for run_id in self._queues.run_ids() if not self.is_open(run_id)]
         self.give_back(job.claimed for run_id in (*stalled, *ended) for job in self._queues.remove_run(run_id))
         returned, self._returned = self._returned, []
-        # A wall clock that was set back must not stop what is deferred for as long.
-        is_due = self._next_due is None or not now < self._next_due <= now + LOOK_AGAIN
-        if not (wanted or returned or stalled or postponed or is_due):
-            return 0
-        try:
-            if returned or postponed:
-                # It may have a result on its way to the book, which has to be there first.
-                await self._ledger.settle()
-            turn = await self._database.write_under(
-                life,
-                take_turn,
-                wanted,
-                stalled,
-                returned,
-                postponed,
-                is_due=is_due,
-                worker=self._worker.worker_id,
-                now=now,
-            )
-        except BaseException:
-            self._returned += [*returned, *(one.claimed for one in postponed)]
-            raise
-        claimed = turn.claimed
-        if claimed:
-            reached(Window.AFTER_CLAIM)
-        if is_due:
-            # Other processes defer, too: never look further ahead than a moment.
-            self._next_due = min(turn.next_due or now + LOOK_AGAIN, now + LOOK_AGAIN)
-        self._bulletin.publish(turn.run_ids)
-        came = Counter(one.run_id for one in claimed)
-        self._drained = frozenset(run_id for run_id, count in wanted.items() if came[run_id] < count)
-        by_run = {one.run.run_id: one for one in open_runs}
-        try:
-            programs = {
-                (one.run_id, one.content_hash): await self._programs.get(one.content_hash)
-                for one in {(one.run_id, one.content_hash): one for one in claimed}.values()
-            }
-            self._queues.add(
-                [
-                    _job(
-                        one,
-                        message,
-                        by_run[one.run_id],
-                        programs[one.run_id, one.content_hash],
-                        life=life,
-                        dots=dots,
-                    )
-                    for one, message in zip(claimed, turn.messages, strict=True)
-                ]
-            )
-        except BaseException:
-            self.give_back(claimed)
-            raise
-        return len(claimed)
+        return Errand(
+            life=life,
+            worker=self._worker.worker_id,
+            dots=dots,
+            now=now,
+            open_runs={one.run.run_id: one for one in open_runs},
+            wanted=wanted,
+            stalled=stalled,
+            returned=returned,
+            postponed=postponed,
+            # A wall clock that was set back must not stop what is deferred for as long.
+            is_due=self._next_due is None or not now < self._next_due <= now + LOOK_AGAIN,
+        )
+
+    def _queue(self, jobs: list[Job]) -> None:
+        self._queues.add(jobs)
+        self.filled.set()
 
     def _is_low(self, run_id: str) -> bool:
         return self._queues.count_of(run_id) <= self._share // 2
@@ -287,20 +255,3 @@ class Feeder:
             known = read_options(sender_pb2.DeliveryOptions.FromString(run.options), default=run.policy)
             self._options[run.options, run.policy] = known
         return OpenRun(run, await self._programs.get(run.content_hash), known, waiting_count)
-
-
-def _job(
-    claimed: Claimed, message: RenderedMessage | None, one: OpenRun, program: Program, *, life: str, dots: Dots
-) -> Job:
-    return Job(
-        claimed=claimed,
-        message=message,
-        life=life,
-        dots=dots,
-        program=program,
-        policy=one.run.policy,
-        allowed=one.options.account_ids,
-        needs_smtputf8=program.message.needs_smtputf8 or Address(claimed.address).needs_smtputf8,
-        retry=one.options.retry,
-        streak=Streak(claimed.rule, claimed.rule_count, claimed.rule_since) if claimed.rule else NO_STREAK,
-    )
