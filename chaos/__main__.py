@@ -85,7 +85,12 @@ async def prove(system: System, policy: str, *, kills: int, messages: int, recov
     )
     print(f"\n{policy}: {assault.kills.total()} kills in {killing:.0f} s, then rest until {monotonic() - start:.0f} s")
     states = Counter(one.state for one in booked.values())
-    for title, counts in (("killed", assault.kills), ("contest", assault.contests), ("booked", states)):
+    for title, counts in (
+        ("killed", assault.kills),
+        ("writer killed", assault.writer_kills),
+        ("contest", assault.contests),
+        ("booked", states),
+    ):
         for name, count in sorted(counts.items()):
             print(f"  {title} {name:36} {count:8,}")
     for name, seconds in assault.recoveries.items():

@@ -17,8 +17,10 @@ from chaos.watch import Watch
 
 WINDOW_SECONDS = 5.0
 COLD_SECONDS = 20.0
+WRITER_SECONDS = 5.0
 REST_SECONDS = 60.0
 LOOK_SECONDS = 0.2
+WRITER_LOOK_SECONDS = 0.01
 
 
 class Assault:
@@ -27,6 +29,7 @@ class Assault:
     def __init__(self, system: System, feed: Feed, watch: Watch) -> None:
         """Take what is attacked, and how one looks at it."""
         self.kills: Counter[str] = Counter()
+        self.writer_kills: Counter[str] = Counter()  # of processes that write for a sender: no services
         self.deaths: list[float] = []  # of senders
         self.recoveries: dict[str, list[float]] = {"forked": [], "cold": []}
         self.surprises: list[str] = []
@@ -89,6 +92,8 @@ class Assault:
             self._contest = contest if await contest.freeze() else None
         sender = await self._system.start_sender(life)
         await asyncio.gather(self._until_the_end(life, sender), self._meanwhile(life))
+        if life.kills_writer_before:
+            await self._kill_writer(sender, "right before its sender")
         if life.kind is Kind.WITH_SCHEDULER:
             await asyncio.gather(self._kill(sender, "with the scheduler"), self._replace_scheduler("with the sender"))
         elif life.window is None:
@@ -112,6 +117,8 @@ class Assault:
             await self._watch.until(
                 lambda: self._watch.first_message_after(start) is not None or sender.has_ended, seconds=COLD_SECONDS
             )
+        if life.kills_writer:
+            await self._kill_writer(sender, "while its sender lives")
         await sender.ended(life.seconds)
         self._expect_alive(sender)
 
@@ -135,6 +142,15 @@ class Assault:
     async def _kill(self, victim: Victim, how: str) -> None:
         await victim.kill()
         self.kills[how] += 1
+
+    async def _kill_writer(self, sender: Victim, how: str) -> None:
+        """Kill the process that writes for the sender as soon as it is at work."""
+        end = monotonic() + WRITER_SECONDS
+        while not sender.has_ended and monotonic() < end:
+            if sender.kill_writer(self._system.database_file):
+                self.writer_kills[how] += 1
+                return
+            await asyncio.sleep(WRITER_LOOK_SECONDS)
 
     async def _dismiss_companion(self) -> None:
         if self._companion is not None:

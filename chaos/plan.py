@@ -36,10 +36,12 @@ class Life:
     has_companion: bool = False
     pauses_campaigns: bool = False  # and resumes them, while both senders have claims
     freezes_companion: bool = False  # SIGSTOP for longer than a rescuer waits
+    kills_writer: bool = False  # the process that writes for it, while it is at work; the sender has to go on
+    kills_writer_before: bool = False  # the same, and the sender in the next instant
 
     @property
     def kill_count(self) -> int:
-        """Return how many processes are killed in it."""
+        """Return how many services are killed in it."""
         return 1 + self.kills_scheduler_first + (self.kind is Kind.WITH_SCHEDULER)
 
 
@@ -72,6 +74,9 @@ def _round(random: Random) -> list[Life]:
             has_companion=abs(index - middle) <= 1,
             pauses_campaigns=index == middle - 1,
             freezes_companion=index == middle,
+            # Where it has had the time to begin.
+            kills_writer=end is Kind.COLD,
+            kills_writer_before=end is Kind.WITH_SCHEDULER,
         )
         for index, end in enumerate(ends)
     ]

@@ -12,6 +12,8 @@ from typing import Self
 
 from chaos.order import Order
 
+_WRITER = b"mailer.database.writer_main"
+
 
 class Victim:
     """A running service. Signals go through a pidfd: they cannot hit another process that got the same id."""
@@ -75,6 +77,19 @@ class Victim:
         except (FileNotFoundError, ProcessLookupError):
             return False  # a thread, or the process, has just ended
         return {stat.rpartition(") ")[2][:1] for stat in stats} == {"T"}
+
+    def kill_writer(self, database: Path) -> bool:
+        """Kill the process that writes for it; False when there is none that has the database open."""
+        for path in Path(f"/proc/{self.process_id}/task").glob("*/children"):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                for child in path.read_text("ascii").split():
+                    handles = Path(f"/proc/{child}/fd").iterdir()
+                    if _WRITER in Path(f"/proc/{child}/cmdline").read_bytes() and any(
+                        handle.readlink() == database.absolute() for handle in handles
+                    ):
+                        os.kill(int(child), signal.SIGKILL)
+                        return True
+        return False
 
     def last_words(self) -> str:
         """Return what it said."""

@@ -18,6 +18,8 @@ def test_every_dozen_of_kills_has_each_window_and_every_other_way_to_die(seed: i
     assert sum(life.kills_scheduler_first for life in lives) == 1
     assert sum(life.freezes_companion for life in lives) == 1
     assert sum(life.pauses_campaigns for life in lives) == 1
+    assert [life.kind for life in lives if life.kills_writer] == [Kind.COLD]
+    assert [life.kind for life in lives if life.kills_writer_before] == [Kind.WITH_SCHEDULER]
     assert all(life.has_companion for life in lives if life.freezes_companion or life.pauses_campaigns)
 
 
