@@ -34,6 +34,18 @@ def command_of(process_id: int) -> str:
         return ""
 
 
+async def at_work(operator: Operator) -> int:
+    """Return the id of the one process that writes for the sender, once it has opened the database."""
+    database = operator.system.directory / "mailer.db"
+
+    def has_it_open(writer: int) -> bool:
+        return any(handle.readlink() == database.absolute() for handle in Path(f"/proc/{writer}/fd").iterdir())
+
+    await until(lambda: any(has_it_open(writer) for writer in writers_of(operator)), seconds=20)
+    (writer,) = writers_of(operator)
+    return writer
+
+
 def logged(operator: Operator) -> str:
     return operator.system.log_file("sender").read_text(encoding="utf-8")
 
@@ -50,7 +62,7 @@ async def test_it_ends_with_the_sender(tmp_path: Path, how: str) -> None:
         await operator.add_account("a")
         campaign_id = await operator.campaign(COUNT)
         await operator.arrived(60)
-        (writer,) = writers_of(operator)
+        writer = await at_work(operator)
         match how:
             case "killed":
                 await operator.kill("sender")
@@ -77,7 +89,7 @@ async def test_it_is_killed_and_the_campaign_does_not_notice(tmp_path: Path) -> 
         await operator.add_account("a")
         campaign_id = await operator.campaign(COUNT)
         await operator.arrived(60)
-        (writer,) = writers_of(operator)
+        writer = await at_work(operator)
         os.kill(writer, signal.SIGKILL)
         campaign = await operator.finished(campaign_id)
         assert campaign.latest_run.counts.sent_count == COUNT
@@ -99,7 +111,7 @@ async def test_it_blocks_no_restore(tmp_path: Path, when: str) -> None:
             await operator.finished(campaign_id)
         else:
             await operator.arrived(60)
-        before = writers_of(operator)
+        before = [await at_work(operator)]
         restore = backup_pb2.BackupRestoreRequest(request_id=uuid4().hex, snapshot_id=taken)
         async with asyncio.timeout(20):
             answer = await operator.system.backup.Restore(restore, timeout=30)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
-from mailer.database import portable, writer_main
+from mailer.database import Unfinished, portable, writer_main
 from mailer.database.engine import driver
 from mailer.errors import FieldViolation, InvalidArgument, ResourceExhausted
 
@@ -35,6 +35,25 @@ def add_here(connection: Connection, name: str) -> int:
 def add(connection: Connection, name: str) -> int:
     """Add a thing; return the id of the process that did."""
     return add_here(connection, name)
+
+
+class Finished(Unfinished):
+    """Says where it was finished."""
+
+    def __init__(self) -> None:
+        """Be finished by nobody yet."""
+        self.by = 0
+
+    def finish(self) -> None:
+        """Note where that is."""
+        self.by = os.getpid()
+
+
+@portable
+def add_unfinished(connection: Connection, name: str) -> Finished:
+    """Add a thing; return what is finished after the commit."""
+    add_here(connection, name)
+    return Finished()
 
 
 @portable

@@ -96,6 +96,10 @@ async def test_a_failing_task_undoes_itself_and_not_its_group(things: Database) 
     assert await things.read(tasks.names) == ["a", "c"]
 
 
+async def test_what_is_done_after_the_commit_is_done_there(things: Database) -> None:
+    assert (await things.write(tasks.add_unfinished, "a")).by == things.writer_process_id
+
+
 async def test_a_result_that_cannot_travel_is_an_error_and_nothing_is_done(things: Database) -> None:
     there = await at_work(things)
     with pytest.raises(Exception, match=r"pickle|local"):

@@ -69,10 +69,12 @@ async def test_a_group_that_dies_after_its_commit_is_answered_and_not_written_ag
         (tasks.add_and_die_after_commit, "b", HERE),
         (tasks.add, "a"),
         (tasks.add_and_fail, "c", "exhausted"),
+        (tasks.add_unfinished, "d"),
     )
     assert results[:2] == [there, there]
-    assert [type(one) for one in results[2:]] == [IntegrityError, ResourceExhausted]
-    assert await things.read(tasks.names) == ["a", "b"]
+    assert [type(one) for one in results[2:4]] == [IntegrityError, ResourceExhausted]
+    assert results[4].by == HERE, "what is done after the commit had not been done"
+    assert await things.read(tasks.names) == ["a", "b", "d"]
     assert await at_work(things) != there
     assert things.healthy
 

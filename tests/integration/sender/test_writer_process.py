@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -15,12 +17,14 @@ from grpc.aio import AioRpcError
 
 from mailer.client import details_of
 from mailer.v1 import sender_pb2
+from services.sender.__main__ import PORTABLE_MODULES
 from tests.fakes.clock import FakeClock
 from tests.fakes.sender_service import SenderService, sender_service
 from tests.fakes.smtp_connection import path_of
 from tests.fakes.smtp_server import DEFAULT, Script, Session, SmtpServer, Until
 from tests.fakes.smtp_steps import Answer
 
+ROOT = Path(__file__).parents[3]
 PEOPLE = sorted(f"p{number:03}@d{number % 7}.example" for number in range(400))
 GREYLISTED = set(PEOPLE[::10])
 CONNECTIONS = 8
@@ -165,3 +169,18 @@ async def test_one_that_is_stopped_for_a_while_is_waited_for(sender: SenderServi
     await sender.done()
     assert sender.database.writer_process_id == process_id
     assert len(server.accepted) == 5
+
+
+def test_it_imports_no_more_than_it_needs() -> None:
+    names = ["mailer.database.writer_main", "mailer.database.probes", *PORTABLE_MODULES]
+    found = subprocess.run(
+        [sys.executable, "-c", f"import sys, {', '.join(names)}; print(*sys.modules)"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    # Its parent has all of them, which are 30 MB.
+    assert not {"grpc", "structlog", "alembic", "pydantic", "cryptography", "prometheus_client"} & set(
+        found.stdout.split()
+    )
