@@ -93,6 +93,12 @@ def add_and_return_a_function(connection: Connection, name: str) -> object:
 
 
 @portable
+def return_a_function(_: Connection) -> object:
+    """Change nothing, and return what does not travel."""
+    return lambda: None
+
+
+@portable
 def fill(connection: Connection, megabytes: int) -> int:
     """Write so much."""
     for _ in range(megabytes):

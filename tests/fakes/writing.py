@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mailer.clock import Clock
-from mailer.database import Database
+from mailer.database import Database, users_lock_path
+from mailer.lockfile import LockFile
 from tests.fakes import portable_tasks as tasks
 
 HERE = os.getpid()
@@ -45,6 +46,14 @@ async def at_work(database: Database) -> int:
 async def together(database: Database, *jobs: tuple[Any, ...]) -> list[Any]:
     """Submit jobs in one go, and return what becomes of each."""
     return await asyncio.gather(*(database.write(fn, *args) for fn, *args in jobs), return_exceptions=True)
+
+
+def is_let_go_of(path: Path) -> bool:
+    """Say whether nobody has the database file in use: then whoever restores it does not have to wait."""
+    lock = LockFile(users_lock_path(path))
+    is_free = lock.acquire()
+    lock.release()
+    return is_free
 
 
 def state_of(process_id: int) -> str:

@@ -24,8 +24,9 @@ from mailer.database import (
     users_lock_path,
 )
 from mailer.database.identity import renew_incarnation
-from mailer.lockfile import LockFile, is_owner_gone
+from mailer.lockfile import LockFile
 from tests.fakes.clock import FakeClock
+from tests.fakes.writing import is_let_go_of
 
 
 def create(connection: Connection) -> None:
@@ -328,7 +329,7 @@ async def test_a_new_file_in_the_place_of_a_deleted_one_is_taken_up(things: Data
     await things.write(add, "old")
     path.unlink()
     assert not await things.probe()
-    assert is_owner_gone(users_lock_path(path)), "a lost file is let go of"
+    assert is_let_go_of(path)
     for suffix in ("-wal", "-shm"):
         Path(f"{path}{suffix}").unlink()  # noqa: ASYNC240
     other_file.location.path.rename(path)
