@@ -31,8 +31,8 @@ from services.sender.smtp import Accepted, ConnectFailed, Envelope, NotAccepted,
 log = structlog.get_logger(__name__)
 
 
-MOST_AHEAD = 16
-AHEAD_SECONDS = 0.1
+MOST_AHEAD = 64
+AHEAD_SECONDS = 0.05
 """How much work a connection is given ahead. A pause, say, is still seen at the dot of each."""
 
 RENEW_SECONDS = 0.5

@@ -299,11 +299,8 @@ class Conversation:
         return Uncertain(incident, self._refused) if reply.is_positive else NotAccepted(incident, self._refused)
 
     async def _write_dot(self, last: bytes, next_envelope: Envelope | None) -> Outcome:
-        wire, before = self._wire, self._wire.stage
-        wire.stage = Stage.DOT
-        if not wire.write(last + self._commands(next_envelope) if next_envelope else last):
-            wire.stage = before
-        reached(Window.BETWEEN_DOT_AND_REPLY)
+        wire = self._wire
+        wire.write_dot(last + self._commands(next_envelope) if next_envelope else last)
         reply = await wire.reply(self._timeouts.dot)
         wire.stage = Stage.IDLE
         incident = Incident(Stage.DOT, reply)
