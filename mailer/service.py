@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import gc
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -18,6 +17,7 @@ from mailer.config import CommonSettings, load
 from mailer.database import Database, DatabaseUnavailable, Migrations
 from mailer.database.engine import locate
 from mailer.errors import CannotStart
+from mailer.garbage import rarely_collect_garbage
 from mailer.log import configure, get_logger
 from mailer.metrics import MetricsEndpoint, new_registry
 from mailer.server import GrpcServer
@@ -145,8 +145,7 @@ async def _run(  # noqa: PLR0917 (handed on as they came)
                 stack.callback(watch.cancel)
             await server.start()
             log.info("started", version=__version__, database=str(locate(settings.database_url)))
-            gc.collect()
-            gc.freeze()
+            rarely_collect_garbage()
             await server.run_until_signal()
             if watch is not None:
                 watch.cancel()

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
@@ -64,7 +64,7 @@ class Database:
         self._read_engine = read_engine(location, busy_timeout=busy_timeout, connections=readers)
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="database-reader")
         self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="database-writer")
-        self._writer = Writer(run=self._run, run_portable=self._run_portable, max_group=max_group)
+        self._writer = Writer(run=self._run, give=self._give, max_group=max_group)
         self._writer_process: WriterProcess | None = None
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -228,17 +228,23 @@ class Database:
 
     async def _run(self, tasks: Sequence[Task]) -> GroupOutcome:
         """Run a group on the writer's thread."""
+        if self._writer_process is not None and not self._writer_process.is_ready:
+            await self._writer_process.look_after()
         return self._noted(await self._loop.run_in_executor(self._write_thread, self._transactions.run, tasks))
 
-    async def _run_portable(self, tasks: Sequence[Task]) -> GroupOutcome:
-        """Run a group in the writer's process; here where there is none, or none yet."""
+    def _give(self, tasks: Sequence[Task]) -> Awaitable[GroupOutcome] | None:
+        """Give a group to the writer's process; None where there is none, or none yet, or where it cannot travel."""
         process = self._writer_process
-        if process is None or not await process.is_ready():
-            return await self._run(tasks)
+        if process is None or not process.is_ready:
+            return None
         try:
-            outcome = await process.run(tasks)
+            return self._outcome_of(process.give(tasks), tasks)
         except NotPortable:
-            return await self._run(tasks)
+            return None
+
+    async def _outcome_of(self, answer: Awaitable[GroupOutcome], tasks: Sequence[Task]) -> GroupOutcome:
+        try:
+            outcome = await answer
         except WriterLost as lost:
             return self._noted(await self._loop.run_in_executor(self._write_thread, self._after_loss, lost, tasks))
         if outcome.problem is not None:

@@ -15,6 +15,10 @@ from mailer.database.errors import DatabaseGone
 from mailer.database.transactions import GroupOutcome, Outcome, Task
 
 RunGroup = Callable[[Sequence[Task]], Awaitable[GroupOutcome]]
+GiveGroup = Callable[[Sequence[Task]], Awaitable[GroupOutcome] | None]
+
+MOST_GIVEN = 2
+"""So many groups the other process may have: it begins the next one while the last answer is on its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +31,18 @@ class Job:
 
 
 class Writer:
-    """Runs jobs in groups, one group at a time. Every job runs at most once, in the order of submission."""
+    """Runs jobs in groups, one after the other. Every job runs at most once, in the order of submission."""
 
-    def __init__(self, *, run: RunGroup, run_portable: RunGroup, max_group: int) -> None:
-        """Start nothing yet; `run` runs a group, `run_portable` one of tasks that another process may run."""
+    def __init__(self, *, run: RunGroup, give: GiveGroup, max_group: int) -> None:
+        """Start nothing yet.
+
+        `run` runs a group here; `give` gives one to another process, or returns None when it has to be run here.
+        """
         self._run = run
-        self._run_portable = run_portable
+        self._give = give
         self._max_group = max_group
         self._jobs: deque[Job] = deque()
+        self._given: deque[asyncio.Task[None]] = deque()  # groups that the other process has
         self._wake = asyncio.Event()
         self._closing = False
         self._working: asyncio.Task[None] | None = None
@@ -63,10 +71,12 @@ class Writer:
 
     async def _work(self) -> None:
         while True:
+            await self._wait_for_given(MOST_GIVEN - 1)
             jobs = self._next_group()
             if jobs:
-                await self._run_group(jobs)
+                await self._begin(jobs)
             elif self._closing:
+                await self._wait_for_given(0)
                 return
             else:
                 self._wake.clear()
@@ -83,15 +93,32 @@ class Writer:
                 group.append(job)
         return group
 
-    async def _run_group(self, jobs: Sequence[Job]) -> None:
-        run = self._run_portable if jobs[0].is_portable else self._run
-        try:
-            outcomes = (await run([job.task for job in jobs])).outcomes
-        except Exception as error:  # noqa: BLE001 (nobody may wait for ever)
-            outcomes = [Outcome(error=error) for _ in jobs]
-        for job, outcome in zip(jobs, outcomes, strict=True):
-            with suppress(asyncio.InvalidStateError):  # nobody waits any more
-                _answer(job.future, outcome)
+    async def _begin(self, jobs: Sequence[Job]) -> None:
+        """Give a group away, or run it: never beside another one."""
+        tasks = [job.task for job in jobs]
+        outcome = self._give(tasks) if jobs[0].is_portable else None
+        if outcome is not None:
+            self._given.append(asyncio.create_task(_finish(jobs, outcome)))
+        else:
+            await self._wait_for_given(0)
+            await _finish(jobs, self._run(tasks))
+
+    async def _wait_for_given(self, most: int) -> None:
+        """Wait until the other process has no more groups than that."""
+        while self._given and (len(self._given) > most or self._given[0].done()):
+            await self._given[0]
+            self._given.popleft()
+
+
+async def _finish(jobs: Sequence[Job], outcome: Awaitable[GroupOutcome]) -> None:
+    """Wait for the outcome of a group, and answer its jobs."""
+    try:
+        outcomes = (await outcome).outcomes
+    except Exception as error:  # noqa: BLE001 (nobody may wait for ever)
+        outcomes = [Outcome(error=error) for _ in jobs]
+    for job, one in zip(jobs, outcomes, strict=True):
+        with suppress(asyncio.InvalidStateError):  # nobody waits any more
+            _answer(job.future, one)
 
 
 def _answer(future: "asyncio.Future[Any]", outcome: Outcome) -> None:

@@ -5,7 +5,6 @@ parent, however that ends.
 """
 
 import ctypes
-import gc
 import os
 import pickle
 import signal
@@ -26,6 +25,7 @@ from mailer.database.mark import Mark, write_mark
 from mailer.database.note import Note
 from mailer.database.parcel import LENGTH, pack
 from mailer.database.transactions import GroupOutcome, Outcome, Task, Transactions, Unfinished
+from mailer.garbage import rarely_collect_garbage
 
 READY = b""
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
@@ -101,8 +101,7 @@ def main(descriptor: int, note: int, parent: int) -> int:
         if problem:
             return 1
         groups = Groups(setup, Note(note))
-        gc.collect()
-        gc.freeze()
+        rarely_collect_garbage()
         try:
             while True:
                 group, tasks = pickle.loads(read_parcel(source))  # noqa: S301 (from our own parent)

@@ -14,7 +14,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
 
@@ -65,7 +67,9 @@ class WriterProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._stream: _Stream | None = None
         self._note: Note | None = None
-        self._starting: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._asked: deque[_Asked] = deque()
+        self._was_silent = False
         self._is_ready = False
         self._mark = Mark("", 0)
         self._started_at = 0.0
@@ -96,63 +100,83 @@ class WriterProcess:
         except OSError as error:
             await self._do_without(str(error))
         else:
-            self._starting = asyncio.create_task(self._set_up(), name="writer's process")
+            self._listening = asyncio.create_task(self._listen(), name="writer's process")
 
-    async def is_ready(self) -> bool:
-        """Say whether it can be given tasks; one that ended is started again after a while."""
-        if self._is_ready:
-            return True
+    @property
+    def is_ready(self) -> bool:
+        """Say whether it can be given tasks."""
+        return self._is_ready
+
+    async def look_after(self) -> None:
+        """Start it again a while after it ended, and give up one that does not become ready."""
         now = self._clock.monotonic()
         if self._stream is None and now >= self._next_start:
             await self.start()
-        elif self._stream is not None and now - self._started_at > _START_SECONDS:
+        elif self._stream is not None and not self._is_ready and now - self._started_at > _START_SECONDS:
+            await self._stop_listening()
             await self._do_without(f"it was not ready after {_START_SECONDS:.0f} s")
-        return False
 
-    async def run(self, tasks: Sequence[Task]) -> GroupOutcome:
-        """Let it run a group; see `Transactions.run`. Raises WriterLost, and NotPortable before anything is done."""
-        mark = self._mark = Mark(self._mark.writer_id, self._mark.group + 1)
+    def give(self, tasks: Sequence[Task]) -> Awaitable[GroupOutcome]:
+        """Give it a group, behind those that it has; await what this returns for the outcome, which raises WriterLost.
+
+        Raises NotPortable, and then it was given nothing.
+        """
+        mark = Mark(self._mark.writer_id, self._mark.group + 1)
         try:
             parcel = pickle.dumps((mark.group, tasks), pickle.HIGHEST_PROTOCOL)
         except Exception as error:
             raise NotPortable from error
-        try:
-            async with asyncio.timeout(self._answer_seconds):
-                await self._send(parcel)
-                answer = await self._receive()
-        except (EOFError, OSError) as error:
-            raise await self._lost(mark, silent=isinstance(error, TimeoutError)) from None
-        return unpack(answer)
+        self._mark = mark
+        asked = _Asked(mark, asyncio.get_running_loop().create_future())
+        self._asked.append(asked)
+        self._write(parcel)
+        return self._outcome_of(asked)
+
+    async def _outcome_of(self, asked: "_Asked") -> GroupOutcome:
+        done, _ = await asyncio.wait([asked.answer], timeout=self._answer_seconds)
+        if not done and self._process is not None:
+            self._was_silent = True
+            self._process.kill()
+        return unpack(await asked.answer)
 
     async def close(self) -> None:
         """Let it end, and see that it does."""
-        if self._starting is not None:
-            self._starting.cancel()
+        await self._stop_listening()
         await self._end()
 
-    async def _set_up(self) -> None:
+    async def _stop_listening(self) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        """Take what it says, from its start to its end."""
         setup = Setup(__version__, self._mark.writer_id, self._url, self._busy_timeout, self._modules)
+        self._write(pickle.dumps(setup, pickle.HIGHEST_PROTOCOL))
         try:
-            await self._send(pickle.dumps(setup, pickle.HIGHEST_PROTOCOL))
             problem = await self._receive()
         except (EOFError, OSError):
             await self._do_without("it ended while it started")
-        else:
-            if problem != READY:
-                await self._do_without(problem.decode())
-                return
-            self._is_ready = True
-            if self._is_missed:
-                self._is_missed = False
-                log.info("the process that writes the database is back")
+            return
+        if problem != READY:
+            await self._do_without(problem.decode())
+            return
+        self._is_ready = True
+        if self._is_missed:
+            self._is_missed = False
+            log.info("the process that writes the database is back")
+        try:
+            while True:
+                answer = await self._receive()
+                self._asked.popleft().answer.set_result(answer)
+        except (EOFError, OSError):
+            await self._bury()
 
-    async def _send(self, parcel: bytes) -> None:
-        if self._stream is None:
-            raise EOFError
-        _, writer = self._stream
-        writer.write(LENGTH.pack(len(parcel)))
-        writer.write(parcel)
-        await writer.drain()
+    def _write(self, parcel: bytes) -> None:
+        if self._stream is not None:  # otherwise it is over, and whoever listens says so
+            _, writer = self._stream
+            writer.write(LENGTH.pack(len(parcel)))
+            writer.write(parcel)
 
     async def _receive(self) -> bytes:
         if self._stream is None:
@@ -173,21 +197,23 @@ class WriterProcess:
             )
         await self._end(kill=True)
 
-    async def _lost(self, mark: Mark, *, silent: bool) -> WriterLost:
-        """Bury it, and return what it left behind."""
+    async def _bury(self) -> None:
+        """Let those who wait for it know what it left behind."""
+        asked, self._asked = self._asked, deque()
         note, self._note = self._note, None
-        status = await self._end(kill=silent)
-        parcel = None
-        if note is not None:
-            parcel = note.read(mark.group)
-            note.close()
+        status = await self._end(kill=self._was_silent)
         if self._clock.monotonic() - self._started_at >= _LONG_LIFE:
             self._pause, self._next_start = 0.0, 0.0
         else:
             self._pause_before_next()
-        how = "it did not answer, and was killed" if silent else _how_it_ended(status)
+        how = "it did not answer, and was killed" if self._was_silent else _how_it_ended(status)
         log.error("the process that writes the database has ended: another one is started", cause=how)
-        return WriterLost(mark, unpack(parcel) if parcel is not None else None)
+        self._was_silent = False
+        for one in asked:
+            parcel = note.read(one.mark.group) if note is not None else None
+            one.answer.set_exception(WriterLost(one.mark, unpack(parcel) if parcel is not None else None))
+        if note is not None:
+            note.close()
 
     def _pause_before_next(self) -> None:
         self._next_start = self._clock.monotonic() + self._pause
@@ -204,6 +230,14 @@ class WriterProcess:
         if note is not None:
             note.close()
         return await asyncio.to_thread(_see_end, process, kill=kill) if process is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A group that it was given, and who waits for the answer."""
+
+    mark: Mark
+    answer: "asyncio.Future[bytes]"
 
 
 _Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -19,7 +19,7 @@ from services.sender.programs import Programs
 from services.sender.shelf import Program
 from services.sender.turn import Turn, take_turn
 
-MOST_AT_ONCE = 100
+MOST_AT_ONCE = 250
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from services.sender.states import LogOutcome
 
 log = structlog.get_logger(__name__)
 
-GATHER_SECONDS = 0.003
+GATHER_SECONDS = 0.006
 """How long what nobody waits for may wait for company: a commit costs the same for one entry as for fifty."""
 
 _NOT_STORED = "the reply could not be stored"
