@@ -6,7 +6,6 @@ They exist only in the memory of a process of a test: production code has no swi
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
 
 from sqlalchemy import Connection, select
 
@@ -36,7 +35,7 @@ def without_mark() -> None:
         def __init__(self) -> None:
             pass
 
-        def accepted(self, reply: Reply, now: datetime) -> None:
+        def accepted(self, reply: Reply, time: int) -> None:
             """Note nothing."""
 
         def refused(self) -> None:

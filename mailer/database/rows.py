@@ -18,7 +18,10 @@ BOOLEAN = "BOOLEAN"
 BYTES = "BYTEA"
 
 MOST_ROWS = 128
-"""Longer lists take several steps. Lists are filled up to a power of two, so that an engine meets few statements."""
+"""Longer lists take several steps."""
+
+_STEP = 16
+"""Lists are filled up to a multiple of this, short ones to a power of two, so that an engine meets few statements."""
 
 Row = Sequence[Any]
 
@@ -96,4 +99,5 @@ def _parts(rows: Sequence[Row]) -> Iterator[tuple[Sequence[Row], int]]:
     """Give the rows in pieces, each with the length of the list that it is filled up to."""
     for start in range(0, len(rows), MOST_ROWS):
         part = rows[start : start + MOST_ROWS]
-        yield part, 1 << (len(part) - 1).bit_length()
+        count = len(part)
+        yield part, 1 << (count - 1).bit_length() if count <= _STEP else -(-count // _STEP) * _STEP

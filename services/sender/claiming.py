@@ -142,7 +142,8 @@ def _job(claimed: Claimed, message: RenderedMessage | None, one: OpenRun, progra
         program=program,
         policy=one.run.policy,
         allowed=one.options.account_ids,
-        needs_smtputf8=program.message.needs_smtputf8 or Address(claimed.address).needs_smtputf8,
+        needs_smtputf8=program.message.needs_smtputf8
+        or (not claimed.address.isascii() and Address(claimed.address).needs_smtputf8),
         retry=one.options.retry,
         streak=Streak(claimed.rule, claimed.rule_count, claimed.rule_since) if claimed.rule else NO_STREAK,
     )

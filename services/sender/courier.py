@@ -5,7 +5,8 @@ right behind the dot. So a message costs one round trip, and a connection is not
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
@@ -48,10 +49,11 @@ class Leg:
     message: RenderedMessage
     envelope: Envelope
     lane: Lane | None = None
-    following: "Leg | None" = None
+    behind: "deque[Leg]" = field(default_factory=deque)  # what goes over its connection after it, in this order
     intent: "asyncio.Future[bool] | None" = None  # whether it is on disk; None before it was asked for
     intent_time: float = 0.0
     dot_time: float = 0.0
+    answer_time: datetime | None = None  # of a message that was accepted
     is_over: bool = False
 
 
@@ -139,7 +141,7 @@ class Courier:
         try:
             await self._attempt(leg)
         except asyncio.CancelledError:
-            self._drop_following(leg)
+            self._drop_behind(leg)
             raise
         except Exception:
             log.exception("an attempt ended by a bug", delivery=leg.job.claimed.delivery_key, run=leg.job.run_id)
@@ -183,7 +185,9 @@ class Courier:
         except asyncio.CancelledError:
             self._settlement.cancelled(admission)
             raise
-        is_over = self._settlement.settle(job, admission, attempted, start_time, is_succeeded=leg.following is not None)
+        is_over = self._settlement.settle(
+            job, admission, attempted, start_time, now=leg.answer_time, is_succeeded=bool(leg.behind)
+        )
         if leg.lane is not None and is_over:
             leg.lane.conversation.close()
 
@@ -210,14 +214,12 @@ class Courier:
             return leg.intent
         if leg.intent is not None:
             leg.intent.cancel()
-        return self._intend(leg, self._clock.now(), is_urgent=True)
+        return self._intend(leg, to_microseconds(self._clock.now()), is_urgent=True)
 
-    def _intend(self, leg: Leg, now: datetime, *, is_urgent: bool) -> asyncio.Future[bool]:
-        """Send the intent on its way to the disk."""
+    def _intend(self, leg: Leg, time: int, *, is_urgent: bool) -> asyncio.Future[bool]:
+        """Send the intent on its way to the disk; `time` is microseconds since 1970."""
         claimed = leg.job.claimed
-        intent = Intent(
-            claimed.id, claimed.token, claimed.run_id, leg.admission.account.account_id, to_microseconds(now)
-        )
+        intent = Intent(claimed.id, claimed.token, claimed.run_id, leg.admission.account.account_id, time)
         leg.intent = self._ledger.intend(intent, life=leg.job.life, is_urgent=is_urgent)
         leg.intent_time = self._clock.monotonic()
         return leg.intent
@@ -235,7 +237,8 @@ class Courier:
         if leg.lane is not None:
             leg.lane.seconds = self._clock.monotonic() - leg.dot_time
         if job.dot is not None and isinstance(outcome, Accepted) and outcome.incident.reply is not None:
-            job.dot.accepted(outcome.incident.reply, self._clock.now())
+            leg.answer_time = self._clock.now()
+            job.dot.accepted(outcome.incident.reply, to_microseconds(leg.answer_time))
         elif job.dot is not None and isinstance(outcome, NotAccepted):
             job.dot.refused()
 
@@ -243,24 +246,32 @@ class Courier:
         """Choose and render what goes over the connection behind a message; return the envelope that goes next."""
         lane = leg.lane
         if lane is None or self._is_stopping or self._ledger.is_stuck:
-            return leg.following.envelope if leg.following else None
-        last, count = leg, 0
-        while last.following is not None:
-            last, count = last.following, count + 1
+            return leg.behind[0].envelope if leg.behind else None
         most = min(_reach(lane), self._connections.places_behind(lane))
-        now = self._clock.now()
+        if len(leg.behind) <= most // 2:
+            self._fill(leg, lane, most)
+        return leg.behind[0].envelope if leg.behind else None
+
+    def _fill(self, leg: Leg, lane: Lane, most: int) -> None:
+        """Let up to so many messages wait behind this one for its connection."""
+        now, behind = self._clock.now(), leg.behind
+        time = to_microseconds(now)
         is_ahead = self._is_ahead and lane.seconds is not None and lane.seconds <= AHEAD_SECONDS
-        while count < most:
-            taken = self._feeder.take(lambda job: self._admit_behind(job, leg.admission, lane, now))
+
+        def admit(job: Job) -> Admission | None:
+            return self._admit_behind(job, leg.admission, lane, now)
+
+        while len(behind) < most:
+            taken = self._feeder.take(admit)
             if taken is None:
-                break
+                return
             following = self._load(*taken)
             if following is not None:
-                last.following, last, count = following, following, count + 1
+                following.behind = behind
+                behind.append(following)
                 self._under_way.add(following)
                 if is_ahead:
-                    self._intend(following, now, is_urgent=False)
-        return leg.following.envelope if leg.following else None
+                    self._intend(following, time, is_urgent=False)
 
     def _admit_behind(self, job: Job, ahead: Admission, lane: Lane, now: datetime) -> Admission | None:
         """Give leave to send a message over the connection of another, unless it had better go another way."""
@@ -272,30 +283,30 @@ class Courier:
 
     def _next(self, leg: Leg) -> Leg | None:
         """Return what goes next over the connection of a message that has ended."""
-        lane, following = leg.lane, leg.following
+        lane = leg.lane
         if lane is None:
             return None
-        if following is not None:
+        if leg.behind:
+            following = leg.behind[0]
             may_go = self._roster.move_up(following.admission, following.job.program.from_address, self._clock.now())
             if may_go and lane.conversation.is_usable and not self._is_stopping:
                 lane.message_count += 1
                 following.lane = lane
-                return following
-            self._drop_following(leg)
+                return leg.behind.popleft()
+            self._drop_behind(leg)
             lane.conversation.close()  # its envelope may be on the way there
         self._connections.give_back(lane)
         return None
 
-    def _drop_following(self, leg: Leg) -> None:
+    def _drop_behind(self, leg: Leg) -> None:
         """Put back what would have gone behind a message."""
-        following, leg.following = leg.following, None
-        while following is not None:
+        while leg.behind:
+            following = leg.behind.popleft()
             if following.intent is not None:
                 following.intent.cancel()
             following.is_over = True
             self._under_way.discard(following)
             self._settlement.not_begun(following.job, following.admission)
-            following = following.following
 
 
 def _reach(lane: Lane) -> int:

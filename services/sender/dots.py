@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
 
-from mailer.database.types import from_microseconds, to_microseconds
+from mailer.database.types import from_microseconds
 from services.sender.replies import Reply
 
 MOST_DOTS = 8_192
@@ -69,9 +69,9 @@ class Dot:
         self._dots = dots
         self._slot = slot
 
-    def accepted(self, reply: Reply, now: datetime) -> None:
-        """Note that the server has the message."""
-        self._dots.note_accepted(self._slot, reply, now)
+    def accepted(self, reply: Reply, time: int) -> None:
+        """Note that the server has the message, and since when (microseconds since 1970)."""
+        self._dots.note_accepted(self._slot, reply, time)
 
     def refused(self) -> None:
         """Note that the server certainly does not have it."""
@@ -111,12 +111,12 @@ class Dots:
         self._map[start] = _Phase.WRITTEN
         return Dot(self, slot)
 
-    def note_accepted(self, slot: int, reply: Reply, now: datetime) -> None:
+    def note_accepted(self, slot: int, reply: Reply, time: int) -> None:
         """Use `Dot.accepted` instead."""
         start = _HEADER_BYTES + slot * _SLOT_BYTES
         enhanced = reply.enhanced_text.encode()
         text = reply.text.encode("utf-8", "replace")
-        _ANSWER.pack_into(self._map, start + _ANSWER_AT, reply.code, to_microseconds(now), enhanced, text)
+        _ANSWER.pack_into(self._map, start + _ANSWER_AT, reply.code, time, enhanced, text)
         self._map[start] = _Phase.ACCEPTED
 
     def note_refused(self, slot: int) -> None:

@@ -97,13 +97,20 @@ class Settlement:
         self._refused_contents: Counter[str] = Counter()
 
     def settle(
-        self, job: Job, admission: Admission, attempted: Attempted, start_time: datetime, *, is_succeeded: bool = False
+        self,
+        job: Job,
+        admission: Admission,
+        attempted: Attempted,
+        start_time: datetime,
+        *,
+        now: datetime | None = None,
+        is_succeeded: bool = False,
     ) -> bool:
         """Book an attempt, tell the account, and send the job where it belongs; say whether its connection is over.
 
-        `is_succeeded`: another message waits behind it for its connection.
+        `now`: when it ended, where that is known. `is_succeeded`: another message waits behind it for its connection.
         """
-        now = self._clock.now()
+        now = now or self._clock.now()
         account = admission.account
         if attempted.lost_claim:
             # Lost, or the disk did not take the intent: then the claim is still there and has to go back.

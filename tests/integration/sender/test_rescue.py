@@ -25,6 +25,7 @@ import asyncio, sys
 from pathlib import Path
 from mailer.clock import SystemClock
 from mailer.database import Database
+from mailer.database.types import to_microseconds
 from services.sender.replies import Reply
 from services.sender.worker import Worker
 
@@ -38,7 +39,7 @@ async def main():
         phase, key, token = line.split()
         dot = worker.dots.write(key, int(token))
         if phase == "accepted":
-            dot.accepted(Reply(250, ("2.0.0 taken",)), SystemClock().now())
+            dot.accepted(Reply(250, ("2.0.0 taken",)), to_microseconds(SystemClock().now()))
         elif phase == "refused":
             dot.refused()
         print("marked", flush=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mailer.database.types import to_microseconds
 from services.sender import dots
 from services.sender.dots import AcceptedDot, Dots, read_dots
 from services.sender.replies import Reply
@@ -36,7 +37,7 @@ def test_a_written_dot_is_in_doubt(path: Path) -> None:
 def test_an_accepted_message_is_known_with_the_words_of_its_server(path: Path) -> None:
     dot = Dots(path).write(KEY, 3)
     assert dot is not None
-    dot.accepted(Reply(250, ("2.0.0 Ok: queued as 4F3à",)), NOW)
+    dot.accepted(Reply(250, ("2.0.0 Ok: queued as 4F3à",)), to_microseconds(NOW))
     record = read_dots(path)
     assert record is not None
     assert list(record.accepted) == [AcceptedDot(KEY, 3, 250, "2.0.0", "Ok: queued as 4F3à", NOW)]
@@ -46,7 +47,7 @@ def test_an_accepted_message_is_known_with_the_words_of_its_server(path: Path) -
 def test_words_longer_than_their_place_are_cut(path: Path) -> None:
     dot = Dots(path).write(KEY, 1)
     assert dot is not None
-    dot.accepted(Reply(250, ("ü" * 400,)), NOW)
+    dot.accepted(Reply(250, ("ü" * 400,)), to_microseconds(NOW))
     record = read_dots(path)
     assert record is not None
     assert [one.reply_text.rstrip("�") for one in record.accepted] == ["ü" * 50]
@@ -66,7 +67,7 @@ def test_a_booked_dot_is_forgotten_and_its_place_used_again(path: Path, monkeypa
     marks = Dots(path)
     first = marks.write(KEY, 1)
     assert first is not None
-    first.accepted(Reply(250, ("a long answer",)), NOW)
+    first.accepted(Reply(250, ("a long answer",)), to_microseconds(NOW))
     first.booked()
     assert marks.write("another", 2) is not None
     record = read_dots(path)
