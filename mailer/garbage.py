@@ -2,8 +2,8 @@
 
 import gc
 
-_YOUNG_OBJECTS = 20_000
-_YOUNG_PER_MIDDLE, _MIDDLE_PER_OLD = 20, 50
+_YOUNG_OBJECTS = 10_000
+_YOUNG_PER_MIDDLE, _MIDDLE_PER_OLD = 10, 10
 
 
 def rarely_collect_garbage() -> None:

@@ -138,7 +138,7 @@ def write_engine(location: Location, *, busy_timeout: timedelta) -> Engine:
             "PRAGMA journal_mode=WAL",
             "PRAGMA synchronous=FULL",
             "PRAGMA foreign_keys=ON",
-            "PRAGMA cache_size=-32768",
+            "PRAGMA cache_size=-16384",
             "PRAGMA temp_store=MEMORY",  # what a statement might have to undo: a file of its own each time otherwise
             f"PRAGMA journal_size_limit={_WAL_LIMIT}",
             # In larger bites than the usual 1,000 pages: one that is written again and again is carried over once.

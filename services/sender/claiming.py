@@ -45,9 +45,7 @@ class Errand:
     stalled: list[str] = field(default_factory=list)
     returned: list[Claimed] = field(default_factory=list)
     postponed: list[Postponed] = field(default_factory=list)
-    is_due: bool = False  # to look for deferred deliveries
-    looked_for_due: bool = False
-    next_due: datetime | None = None  # when the next one is, where it was looked for
+    is_due: bool = False  # there are deferred deliveries whose time has come
     drained: set[str] = field(default_factory=set)  # runs that had less than was wanted
 
     def __bool__(self) -> bool:
@@ -67,8 +65,6 @@ class Errand:
 
     def note(self, part: Mapping[str, int], turn: Turn) -> None:
         """Take off what a turn has done."""
-        if self.is_due:
-            self.looked_for_due, self.next_due = True, turn.next_due
         self.stalled, self.returned, self.postponed, self.is_due = [], [], [], False
         came = Counter(one.run_id for one in turn.claimed)
         for run_id, most in part.items():

@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 import structlog
+from sqlalchemy import Connection
 
 from mailer.clock import Clock
 from mailer.database import Database, DatabaseUnavailable
 from mailer.v1 import sender_pb2
-from services.sender import runs
+from services.sender import outbox, runs
 from services.sender.bulletin import Bulletin
 from services.sender.claiming import Claiming, Errand, OpenRun
 from services.sender.go_ahead import GoAhead
@@ -66,7 +67,6 @@ class Feeder:
         self._go_ahead = go_ahead
         self._returned: list[Claimed] = []
         self._wake = asyncio.Event()
-        self._next_due: datetime | None = None
         self._shut: set[str] = set()
         self._options: dict[tuple[bytes, Policy], Options] = {}
         self._open_run_ids: frozenset[str] = frozenset()
@@ -176,16 +176,13 @@ class Feeder:
             self._returned += [*errand.returned, *(one.claimed for one in errand.postponed)]
             raise
         self._drained = frozenset(errand.drained)
-        if errand.looked_for_due:
-            # Other processes defer, too: never look further ahead than a moment.
-            soon = errand.now + LOOK_AGAIN
-            self._next_due = min(errand.next_due or soon, soon)
 
     async def _look(self) -> Errand:
         """Look at the runs, and return what there is to do."""
         now = self._clock.now()
         life, dots = self._database.incarnation, self._worker.dots
-        open_runs = await self._open_all()
+        work, first_due = await self._database.read(_read_work)
+        open_runs = await self._open_all(work)
         self._share = min(max(MOST_CLAIMED // max(len(open_runs), 1), 10), MOST_CLAIMED_PER_RUN)
         wanted: dict[str, int] = {}
         stalled: list[str] = []
@@ -210,8 +207,7 @@ class Feeder:
             stalled=stalled,
             returned=returned,
             postponed=postponed,
-            # A wall clock that was set back must not stop what is deferred for as long.
-            is_due=self._next_due is None or not now < self._next_due <= now + LOOK_AGAIN,
+            is_due=first_due is not None and first_due <= now,
         )
 
     def _queue(self, jobs: list[Job]) -> None:
@@ -232,10 +228,10 @@ class Feeder:
         reason = f"waits for an account that offers SMTPUTF8: {outlook.reason}"
         return [Postponed(job.claimed, until, reason) for job in self._queues.remove_smtputf8(one.run.run_id)]
 
-    async def _open_all(self) -> list[OpenRun]:
+    async def _open_all(self, work: list[tuple[runs.Run, int]]) -> list[OpenRun]:
         """Return the runs that can be sent; one whose stored content cannot be used any more is paused and says so."""
         opened = []
-        for run, waiting_count in await self._database.read(runs.with_work):
+        for run, waiting_count in work:
             if run.run_id in self._shut or not self._go_ahead.has(run):
                 continue
             try:
@@ -255,3 +251,8 @@ class Feeder:
             known = read_options(sender_pb2.DeliveryOptions.FromString(run.options), default=run.policy)
             self._options[run.options, run.policy] = known
         return OpenRun(run, await self._programs.get(run.content_hash), known, waiting_count)
+
+
+def _read_work(connection: Connection) -> tuple[list[tuple[runs.Run, int]], datetime | None]:
+    """Return the runs with work, and when the first deferred delivery is due."""
+    return runs.with_work(connection), outbox.first_due(connection)

@@ -236,8 +236,8 @@ def _claim_in_sqlite(connection: Connection, values: dict[str, Any]) -> list[lis
     return rows
 
 
-def promote_due(connection: Connection, *, now: datetime, most: int, changes: Changes) -> datetime | None:
-    """Put deferred deliveries whose time has come back into the queue. Return when the next one is due."""
+def promote_due(connection: Connection, *, now: datetime, most: int, changes: Changes) -> None:
+    """Put deferred deliveries whose time has come back into the queue."""
     due = (
         select(deliveries.c.id)
         .where(IS_DEFERRED, deliveries.c.next_attempt_time <= now)
@@ -253,6 +253,10 @@ def promote_due(connection: Connection, *, now: datetime, most: int, changes: Ch
     ).all()
     for row in rows:
         changes.add(row.run_id, DeliveryState.DEFERRED, DeliveryState.PENDING)
+
+
+def first_due(connection: Connection) -> datetime | None:
+    """Return when the first of all deferred deliveries is due; None when none is deferred."""
     return connection.execute(
         select(deliveries.c.next_attempt_time).where(IS_DEFERRED).order_by(deliveries.c.next_attempt_time).limit(1)
     ).scalar_one_or_none()

@@ -25,7 +25,6 @@ class Turn(Unfinished):
     """What a turn came to."""
 
     claimed: list[Claimed]
-    next_due: datetime | None  # when the next deferred delivery is; None when nobody looked, or there is none
     run_ids: frozenset[str]  # that changed
     messages: list[RenderedMessage | None] = field(default_factory=list)  # of `claimed`, see `Press`
 
@@ -48,12 +47,14 @@ def take_turn(
 ) -> Turn:
     """Claim so many of each run in `wanted`.
 
-    Of runs that are `stalled`, what has expired is given up; `is_due`: what was deferred until now is looked for.
+    Of runs that are `stalled`, what has expired is given up. `is_due`: what was deferred until now goes back into the
+    queue.
     """
     changes = Changes()
     outbox.release(connection, returned, now=now, changes=changes)
     outbox.postpone(connection, postponed, now=now, changes=changes)
-    next_due = outbox.promote_due(connection, now=now, most=MOST_PROMOTED, changes=changes) if is_due else None
+    if is_due:
+        outbox.promote_due(connection, now=now, most=MOST_PROMOTED, changes=changes)
     for run_id in stalled:
         outbox.expire_oldest(connection, run_id=run_id, most=EXPIRED_AT_ONCE, now=now, changes=changes)
     claimed = [
@@ -63,7 +64,7 @@ def take_turn(
     ]
     changes.apply(connection)
     _press.learn(list({one.content_hash for one in claimed}), partial(outbox.read_content, connection))
-    return Turn(claimed, next_due, changes.run_ids)
+    return Turn(claimed, changes.run_ids)
 
 
 def give_back(connection: Connection, returned: Sequence[Claimed], now: datetime) -> None:

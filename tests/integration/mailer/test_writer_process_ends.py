@@ -136,6 +136,19 @@ async def test_a_process_that_is_stopped_for_too_long_is_killed(
         assert "it did not answer, and was killed" in [getattr(one, "cause", "") for one in caplog.records]
 
 
+async def test_the_group_that_it_has_and_the_one_behind_are_both_done_once(things: Database) -> None:
+    there = await at_work(things)
+    first = asyncio.create_task(things.write(tasks.add_and_stop, "a", HERE))
+    await until_stopped(there)
+    second = asyncio.create_task(things.write(tasks.add, "b"))
+    third = asyncio.create_task(things.write(tasks.add_here, "c"))
+    await asyncio.sleep(0.05)
+    os.kill(there, signal.SIGKILL)
+    assert set(await asyncio.gather(first, second, third)) == {HERE}
+    assert await things.read(tasks.names) == ["a", "b", "c"]
+    assert things.healthy
+
+
 async def until_stopped(process_id: int) -> None:
     async with asyncio.timeout(10):
         while state_of(process_id) != "T":
