@@ -2,9 +2,10 @@
 
 import sys
 
-from benchmarks.relaxed import relax
+from benchmarks.relaxed import relax, write_with
 from services.sender.__main__ import main
 
 if __name__ == "__main__":
     relax()
+    write_with("benchmarks.relaxed.writer")
     sys.exit(main())
