@@ -63,10 +63,10 @@ def adopt(connection: Connection, run_ids: Sequence[str], incarnation: str, now:
 
 def _select(connection: Connection, condition: ColumnElement[bool]) -> list[str]:
     query = (
-        select(_newest.c.run_id)
+        select(_newest.c.run_id, _newest.c.slot_time)
         .join(tables.campaigns, tables.campaigns.c.campaign_id == _newest.c.campaign_id)
         .outerjoin(_known, _known.c.run_id == tables.campaigns.c.latest_run_id)
         .where(condition)
-        .order_by(_newest.c.slot_time)
     )
-    return list(connection.execute(query).scalars())
+    found = connection.execute(query).all()
+    return [row.run_id for row in sorted(found, key=lambda row: (row.slot_time, row.run_id))]
