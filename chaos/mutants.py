@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from services.sender import book
 from services.sender.dots import Dot, Dots
+from services.sender.entries import Acceptance, Intent, Result
 from services.sender.ledger import Ledger
 from services.sender.replies import Reply
 from services.sender.tables import deliveries
@@ -19,7 +20,7 @@ from services.sender.tables import deliveries
 def without_intent() -> None:
     """Let every dot be written although nothing says so: no intent on disk, and no mark."""
 
-    def intend(_ledger: Ledger, _intent: book.Intent, **_: object) -> asyncio.Future[bool]:
+    def intend(_ledger: Ledger, _intent: Intent, **_: object) -> asyncio.Future[bool]:
         answer = asyncio.get_running_loop().create_future()
         answer.set_result(True)
         return answer
@@ -54,9 +55,9 @@ def without_token() -> None:
     # Not portable, so it runs in this process, where the mutant is.
     def write_group(
         connection: Connection,
-        acceptances: Sequence[book.Acceptance],
-        results: Sequence[book.Result],
-        intents: Sequence[book.Intent],
+        acceptances: Sequence[Acceptance],
+        results: Sequence[Result],
+        intents: Sequence[Intent],
     ) -> tuple[frozenset[int], frozenset[str]]:
         ids = [one.claimed.id for one in results]
         ids += [one.delivery_id for one in acceptances]

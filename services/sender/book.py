@@ -6,103 +6,31 @@ The order that makes the book exact: intent on disk, then the dot on the wire, t
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Connection, select
 
 from mailer.database import portable
 from mailer.database.rows import BOOLEAN, INTEGER, TEXT, RowStatement
-from mailer.database.types import from_microseconds, to_microseconds
+from mailer.database.types import from_microseconds
 from services.sender.account_usage import rooms_within_caps
 from services.sender.counts import Changes, upsert
-from services.sender.outbox import Claimed
-from services.sender.send_log import LogEntry, append_log, log_key
+from services.sender.entries import (
+    Acceptance,
+    Intent,
+    Result,
+    acceptance_entry,
+    accepted_row,
+    late_row,
+    log_entry,
+    result_row,
+)
+from services.sender.send_log import append_log
 from services.sender.states import OPEN_STATES, DeliveryState, LogOutcome, RunState
 from services.sender.tables import runs, suppressions
 
-REPLY_TEXT_LIMIT = 1000
-
-_END, _LATE = "end", "late"  # steps of a claim, in the keys of the log
-_LOST = "came after the claim was lost: "
-
-
 _MINUTE_MICROSECONDS = 60_000_000
-
-
-class Intent(NamedTuple):
-    """Asks for leave to write the final dot of a claimed delivery through an account."""
-
-    delivery_id: int
-    token: int
-    run_id: str
-    account_id: str
-    time: int  # microseconds since 1970
-
-
-@dataclass(frozen=True, slots=True)
-class Streak:
-    """How often, and since when, the same row of the table of replies applied to a delivery in a row."""
-
-    rule: str = ""
-    count: int = 0
-    since: datetime | None = None
-
-    def after(self, rule: str, now: datetime) -> "Streak":
-        """Return the streak after a row applied once more, or another one did."""
-        if rule == self.rule:
-            return Streak(rule, self.count + 1, self.since)
-        return Streak(rule, 1, now)
-
-
-NO_STREAK = Streak()
-
-
-class Acceptance(NamedTuple):
-    """A server took a message at its first word: what nearly every attempt comes to. Times are microseconds."""
-
-    delivery_id: int
-    token: int
-    delivery_key: str
-    run_id: str
-    account_id: str
-    worker: str
-    retry_count: int
-    start_time: int
-    end_time: int
-    reply_code: int
-    enhanced_code: str
-    reply_text: str
-    description: str
-
-
-@dataclass(slots=True)
-class Result:
-    """What an attempt came to: the state the delivery goes to, and the row for the log.
-
-    With state CLAIMED the worker keeps its claim, because it tries again at once: then `step` tells the tries apart.
-    """
-
-    claimed: Claimed
-    state: DeliveryState
-    outcome: LogOutcome
-    worker: str
-    account_id: str
-    stage: str
-    start_time: datetime
-    end_time: datetime
-    counted: bool = True
-    reply_code: int = 0
-    enhanced_code: str = ""
-    reply_text: str = ""
-    description: str = ""
-    next_attempt_time: datetime | None = None
-    streak: Streak = NO_STREAK
-    possible_duplicate: bool = False
-    suppress: bool = False
-    step: str = _END
-
 
 _CLAIM = {"id": INTEGER, "token": INTEGER, "account": TEXT, "at": INTEGER}
 # Checked at the last moment: whoever unsubscribed while the message was on its way to a server gets no dot.
@@ -287,7 +215,7 @@ def count_usage(connection: Connection, usage: Mapping[tuple[str, int], int]) ->
 
 def write_acceptances(connection: Connection, acceptances: Sequence[Acceptance], changes: Changes) -> None:
     """Book messages that servers took, each with its row in the log."""
-    booked = _SET_ACCEPTED.changed(connection, [_accepted_row(one) for one in acceptances])
+    booked = _SET_ACCEPTED.changed(connection, [accepted_row(one) for one in acceptances])
     runs_of: Counter[str] = Counter()
     others = []
     for one in acceptances:
@@ -299,8 +227,8 @@ def write_acceptances(connection: Connection, acceptances: Sequence[Acceptance],
         changes.add(run_id, DeliveryState.DOT_INTENT, DeliveryState.SENT, count)
     if others:
         moved = {one.delivery_id: (one.run_id, DeliveryState.SENT) for one in others}
-        booked |= _move(connection, [_late_row(one) for one in others], moved, changes)
-    append_log(connection, [_acceptance_entry(one, lost=one.delivery_id not in booked) for one in acceptances])
+        booked |= _move(connection, [late_row(one) for one in others], moved, changes)
+    append_log(connection, [acceptance_entry(one, lost=one.delivery_id not in booked) for one in acceptances])
 
 
 def write_results(connection: Connection, results: Sequence[Result], changes: Changes) -> None:
@@ -327,8 +255,8 @@ def _move(
 def _write_part(connection: Connection, results: Sequence[Result], changes: Changes) -> None:
     """Book results of as many deliveries."""
     moved = {one.claimed.id: (one.claimed.run_id, one.state) for one in results}
-    booked = _move(connection, [_result_row(one) for one in results], moved, changes)
-    append_log(connection, [_log_entry(one, lost=one.claimed.id not in booked) for one in results])
+    booked = _move(connection, [result_row(one) for one in results], moved, changes)
+    append_log(connection, [log_entry(one, lost=one.claimed.id not in booked) for one in results])
     suppressed = [one for one in results if one.suppress and one.claimed.id in booked]
     if suppressed:
         connection.execute(
@@ -377,101 +305,3 @@ def _closed_where_cancelled(connection: Connection, results: Sequence[Result]) -
         else one
         for one in results
     ]
-
-
-def _accepted_row(one: Acceptance) -> tuple[Any, ...]:
-    return (
-        one.delivery_id,
-        one.token,
-        one.delivery_key,
-        one.account_id,
-        one.description,
-        one.reply_code,
-        one.enhanced_code,
-        one.reply_text,
-        one.end_time,
-    )
-
-
-def _late_row(one: Acceptance) -> tuple[Any, ...]:
-    """Return an acceptance as a row of `_SET_RESULT`: its intent does not stand as it was left."""
-    return (
-        one.delivery_id,
-        one.token,
-        one.delivery_key,
-        DeliveryState.SENT.value,
-        1,
-        None,
-        one.account_id,
-        1,
-        False,
-        NO_STREAK.rule,
-        NO_STREAK.count,
-        NO_STREAK.since,
-        one.description,
-        one.reply_code,
-        one.enhanced_code,
-        one.reply_text,
-        one.end_time,
-        None,
-    )
-
-
-def _result_row(one: Result) -> tuple[Any, ...]:
-    return (
-        one.claimed.id,
-        one.claimed.token,
-        one.claimed.delivery_key,
-        one.state.value,
-        int(one.state is DeliveryState.SENT),
-        one.worker if one.state is DeliveryState.CLAIMED else None,
-        one.account_id,
-        int(one.counted),
-        one.possible_duplicate,
-        one.streak.rule,
-        one.streak.count,
-        one.streak.since and to_microseconds(one.streak.since),
-        one.description[:REPLY_TEXT_LIMIT],
-        one.reply_code,
-        one.enhanced_code,
-        one.reply_text[:REPLY_TEXT_LIMIT],
-        to_microseconds(one.end_time),
-        one.next_attempt_time and to_microseconds(one.next_attempt_time),
-    )
-
-
-def _log_entry(one: Result, *, lost: bool) -> LogEntry:
-    description = one.description[:REPLY_TEXT_LIMIT]
-    return LogEntry(
-        log_key=log_key(one.claimed.delivery_key, one.claimed.token, _LATE if lost else one.step),
-        run_id=one.claimed.run_id,
-        account_id=one.account_id,
-        worker=one.worker,
-        stage=one.stage,
-        outcome=one.outcome.value,
-        reply_code=one.reply_code,
-        enhanced_code=one.enhanced_code,
-        reply_text=one.reply_text[:REPLY_TEXT_LIMIT],
-        description=f"{_LOST}{description}" if lost else description,
-        retry_count=one.claimed.attempt_count,
-        start_time=to_microseconds(one.start_time),
-        end_time=to_microseconds(one.end_time),
-    )
-
-
-def _acceptance_entry(one: Acceptance, *, lost: bool) -> LogEntry:
-    return LogEntry(
-        log_key(one.delivery_key, one.token, _LATE if lost else _END),
-        one.run_id,
-        one.account_id,
-        one.worker,
-        "DOT",
-        LogOutcome.SENT.value,
-        one.reply_code,
-        one.enhanced_code,
-        one.reply_text,
-        f"{_LOST}{one.description}" if lost else one.description,
-        one.retry_count,
-        one.start_time,
-        one.end_time,
-    )

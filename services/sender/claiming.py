@@ -9,8 +9,8 @@ from mailer.database import Database
 from mailer.message.address import Address
 from mailer.message.mime import RenderedMessage
 from services.sender import runs
-from services.sender.book import NO_STREAK, Streak
 from services.sender.dots import Dots
+from services.sender.entries import NO_STREAK, Streak
 from services.sender.failpoints import Window, reached
 from services.sender.jobs import Job
 from services.sender.options import Options

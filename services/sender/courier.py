@@ -16,10 +16,10 @@ from mailer.database.types import to_microseconds
 from mailer.message.mime import RenderedMessage
 from mailer.message.problems import RenderProblem
 from services.sender.attempt import Attempted, BrokenOff, attempt, envelope_of
-from services.sender.book import Intent
 from services.sender.connections import Connections, Lane
 from services.sender.credentials import PasswordUnavailable
 from services.sender.dialing import Dial
+from services.sender.entries import Intent
 from services.sender.failpoints import Window, reached
 from services.sender.feeder import Feeder
 from services.sender.jobs import Job

@@ -6,9 +6,10 @@ from typing import Any
 from sqlalchemy import Connection, exists, select, update
 
 from mailer.database.types import to_microseconds
-from services.sender.book import Result, Streak, write_results
+from services.sender.book import write_results
 from services.sender.counts import Changes
 from services.sender.dots import DotRecord
+from services.sender.entries import Result, Streak
 from services.sender.outbox import CLAIMED_COLUMNS, Claimed
 from services.sender.send_log import LogEntry, append_log, log_key
 from services.sender.states import DeliveryState, LogOutcome, Policy, RunState

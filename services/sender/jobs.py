@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from mailer.message.mime import RenderedMessage
 from mailer.v1 import sender_pb2
-from services.sender.book import Streak
 from services.sender.dots import Dot, Dots
+from services.sender.entries import Streak
 from services.sender.outbox import Claimed
 from services.sender.shelf import Program
 from services.sender.states import Policy

@@ -8,7 +8,7 @@ from random import Random
 from typing import Protocol
 
 from services.sender.attempt import Attempted
-from services.sender.book import Result
+from services.sender.entries import Result
 from services.sender.jobs import Job
 from services.sender.replies import Action, Breaker, History, Scope, Stage, Verdict, judge
 from services.sender.retry import RetryPolicy

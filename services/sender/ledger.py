@@ -14,8 +14,8 @@ import structlog
 from mailer.clock import Clock
 from mailer.database import Database, DatabaseReplaced, DatabaseUnavailable
 from services.sender import book
-from services.sender.book import Acceptance, Intent, Result
 from services.sender.dots import Dot
+from services.sender.entries import Acceptance, Intent, Result
 from services.sender.failpoints import Window, reached
 from services.sender.states import LogOutcome
 

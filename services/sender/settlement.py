@@ -11,8 +11,8 @@ from mailer.database.types import to_microseconds
 from mailer.message.problems import RenderProblem
 from mailer.v1 import sender_pb2
 from services.sender.attempt import Attempted
-from services.sender.book import REPLY_TEXT_LIMIT, Acceptance, Result
 from services.sender.credentials import PasswordUnavailable
+from services.sender.entries import REPLY_TEXT_LIMIT, Acceptance, Result
 from services.sender.feeder import Feeder
 from services.sender.jobs import Job
 from services.sender.judgement import Judgement, Next, copies_refused, judge_attempt

@@ -16,6 +16,7 @@ from mailer.lockfile import is_owner_gone
 from mailer.v1 import sender_pb2
 from services.sender import account_store, book, doubt, outbox, runs, tables
 from services.sender.counts import Changes
+from services.sender.entries import Intent
 from services.sender.states import RunState
 from services.sender.worker import Worker
 from tests.fakes.sender_service import SenderService, sender_service
@@ -145,6 +146,6 @@ async def test_the_last_few_under_a_cap_are_dealt_out_exactly_between_two_sender
     granted = []
     for worker in ("one", "other"):
         claimed = await idle.database.write(claim, worker)
-        intents = [book.Intent(one.id, one.token, one.run_id, account_id, to_microseconds(NOW)) for one in claimed]
+        intents = [Intent(one.id, one.token, one.run_id, account_id, to_microseconds(NOW)) for one in claimed]
         granted.append(len(await idle.database.write(book.write_intents, intents, Changes())))
     assert granted == [5, 2]

@@ -16,6 +16,7 @@ from mailer.database.types import to_microseconds
 from services.sender import book, outbox, removal, runs, suppressions
 from services.sender.counts import Changes, read_counts
 from services.sender.delivery_list import Wanted, read_list
+from services.sender.entries import Intent
 from services.sender.states import DeliveryState, Policy
 from tests.fakes.postgres import PostgresServer, is_installed
 
@@ -70,7 +71,7 @@ def store(connection: Connection) -> int:
 def intend_all(connection: Connection) -> int:
     changes = Changes()
     claimed = outbox.claim(connection, run_id="run", most=9, worker="w", now=NOW, changes=changes)
-    intents = [book.Intent(one.id, one.token, one.run_id, "account", to_microseconds(NOW)) for one in claimed]
+    intents = [Intent(one.id, one.token, one.run_id, "account", to_microseconds(NOW)) for one in claimed]
     granted = book.write_intents(connection, intents, changes)
     changes.apply(connection)
     return len(granted)

@@ -20,6 +20,7 @@ from mailer.v1 import sender_pb2
 from services.sender import book, doubt, outbox, removal
 from services.sender.counts import Changes
 from services.sender.dots import AcceptedDot, DotRecord
+from services.sender.entries import Intent
 from services.sender.tables import workers
 from services.sender.worker import _take_over
 from tests.fakes.clock import FakeClock
@@ -153,7 +154,7 @@ def come_back_to_it(connection: Connection) -> None:
     outbox.take_back_all(connection, "w", now)
     doubt.take_back_refused(connection, keys, now=now, changes=changes)
     book.write_intents(
-        connection, [book.Intent(ghost.id, ghost.token, ghost.run_id, "account", to_microseconds(now))], changes
+        connection, [Intent(ghost.id, ghost.token, ghost.run_id, "account", to_microseconds(now))], changes
     )
     accepted = AcceptedDot(keys[1], 1, 250, "", "ok", now)
     _take_over(connection, {"w": None, "v": DotRecord(frozenset({(keys[0], 1)}), (accepted,))}, now)
