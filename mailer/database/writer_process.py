@@ -54,6 +54,17 @@ class NotPortable(Exception):
     """The arguments of a task are no plain data: it cannot travel."""
 
 
+_Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A group that it was given, and who waits for the answer."""
+
+    mark: Mark
+    answer: "asyncio.Future[bytes]"
+
+
 class WriterProcess:
     """The process, seen from its parent."""
 
@@ -132,7 +143,7 @@ class WriterProcess:
         self._write(parcel)
         return self._outcome_of(asked)
 
-    async def _outcome_of(self, asked: "_Asked") -> GroupOutcome:
+    async def _outcome_of(self, asked: _Asked) -> GroupOutcome:
         done, _ = await asyncio.wait([asked.answer], timeout=self._answer_seconds)
         if not done and self._process is not None:
             self._was_silent = True
@@ -230,17 +241,6 @@ class WriterProcess:
         if note is not None:
             note.close()
         return await asyncio.to_thread(_see_end, process, kill=kill) if process is not None else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A group that it was given, and who waits for the answer."""
-
-    mark: Mark
-    answer: "asyncio.Future[bytes]"
-
-
-_Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 def _see_end(process: "subprocess.Popen[bytes]", *, kill: bool) -> int:

@@ -1,7 +1,7 @@
 """The book in SQL: what became of claimed deliveries. Every entry names the claim's token and the state it leaves.
 
-The order that makes the book exact: intent on disk, then the dot on the wire, then the result on disk. So a row in
-`dot_intent` after a crash is the one, and the only one, of which nobody can tell whether the server has it.
+The order that makes the book exact: intent on disk, then the dot on the wire, then the result on disk. So after a crash
+only of a row in `dot_intent` a server may have what is not booked; the marks of dots (dots.py) say of which of them.
 """
 
 from collections import Counter
